@@ -1,0 +1,1 @@
+"""What `python -m labkit COMMAND` can do, one file a command."""

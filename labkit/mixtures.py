@@ -1,0 +1,119 @@
+"""Gaussian mixtures: densities simple enough for closed forms, rich enough to be interesting.
+
+Noise added to a mixture leaves a mixture: if z is one, so is alpha z + beta eps, with means alpha mu_k and covariances
+alpha^2 Sigma_k + beta^2 I. In the eigenbasis of Sigma_k that covariance is diagonal for every alpha and beta at once,
+which is why everything here is written there.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Components(NamedTuple):
+    """What every closed form needs, for x (B, d) and K components.
+
+    `log_joint` (B, K) is log weight_k + log N(x; ...); `offsets` (B, K, d) is x - alpha mu_k in the eigenbasis of
+    Sigma_k; `variances` (B, K, d) are the eigenvalues of alpha^2 Sigma_k + beta^2 I.
+    """
+
+    log_joint: Tensor
+    offsets: Tensor
+    variances: Tensor
+
+
+class GaussianMixture:
+    """The density sum_k weights_k N(means_k, Sigma_k) on R^d.
+
+    Arguments:
+        means: (K, d).
+        stds_or_covs: one standard deviation for all, or (K,) standard deviations, or (K, d, d) covariance matrices.
+        weights: (K,) positive, normalised here (default: equal).
+    Raises ValueError for shapes that do not fit and for what is no density.
+    """
+
+    def __init__(self, means: Tensor, stds_or_covs: float | Tensor, weights: Tensor | None = None) -> None:
+        if means.ndim != 2:
+            raise ValueError(f"means must have shape (K, d); got {tuple(means.shape)}")
+        count, dim = means.shape
+        spread = torch.as_tensor(stds_or_covs, dtype=means.dtype)
+        if spread.ndim <= 1 and spread.shape in ((), (count,)):
+            covs = spread.square().expand(count)[:, None, None] * torch.eye(dim, dtype=means.dtype)
+        elif spread.shape == (count, dim, dim):
+            covs = spread
+        else:
+            raise ValueError(
+                f"stds_or_covs must be a number or have shape ({count},) or ({count}, {dim}, {dim}); "
+                f"got {tuple(spread.shape)}"
+            )
+        weights = torch.ones(count, dtype=means.dtype) if weights is None else weights
+        if weights.shape != (count,) or not (weights > 0).all():
+            raise ValueError(f"weights must be {count} positive numbers; got {weights.tolist()}")
+        if not torch.allclose(covs, covs.mT):
+            raise ValueError("covariances must be symmetric")
+        # (K, d) and (K, d, d): columns of `bases` are the eigenvectors of Sigma_k.
+        self.eigenvalues, self.bases = torch.linalg.eigh(covs)
+        if not (self.eigenvalues > 0).all():
+            raise ValueError("every component needs a positive definite covariance (standard deviations above 0)")
+        self.means, self.weights = means, weights / weights.sum()
+
+    @property
+    def dim(self) -> int:
+        """Dimension d of the space."""
+        return self.means.shape[1]
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Draw `(z, y)`: points (n, d) in the precision of the means, and the components (n,) int64 they come from."""
+        y = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        noise = torch.randn(n, self.dim, dtype=self.means.dtype, generator=generator)
+        spread = self.eigenvalues[y].sqrt() * noise
+        return self.means[y] + torch.einsum("bij,bj->bi", self.bases[y], spread), y
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log density at x (B, d), shape (B,)."""
+        one, zero = x.new_ones(len(x)), x.new_zeros(len(x))
+        return self.components(x, one, zero).log_joint.logsumexp(dim=1)
+
+    def score(self, x: Tensor) -> Tensor:
+        """grad_x log density at x (B, d): -sum_k r_k Sigma_k^-1 (x - mu_k), r the posterior of the components."""
+        one, zero = x.new_ones(len(x)), x.new_zeros(len(x))
+        parts = self.components(x, one, zero)
+        return self.combine(parts.log_joint.softmax(dim=1), -parts.offsets / parts.variances)
+
+    def components(self, x: Tensor, alpha_t: Tensor, beta_t: Tensor) -> Components:
+        """The mixture of alpha_t z + beta_t eps, component by component, at x (B, d) with coefficients (B,)."""
+        if x.ndim != 2 or x.shape[1] != self.dim:
+            raise ValueError(f"x must have shape (B, {self.dim}); got {tuple(x.shape)}")
+        means, bases, eigenvalues, weights = (
+            part.to(x.dtype).to(x.device) for part in (self.means, self.bases, self.eigenvalues, self.weights)
+        )
+        alpha, beta = alpha_t[:, None, None], beta_t[:, None, None]
+        offsets = torch.einsum("kij,bki->bkj", bases, x[:, None] - alpha * means)
+        variances = alpha**2 * eigenvalues + beta**2
+        log_normal = -0.5 * (offsets**2 / variances + variances.log() + math.log(2 * math.pi)).sum(dim=2)
+        return Components(weights.log() + log_normal, offsets, variances)
+
+    def combine(self, r: Tensor, vectors: Tensor) -> Tensor:
+        """sum_k r_k Q_k vectors_k: average (B, K, d) vectors in the eigenbases with weights (B, K), back in the plain basis."""
+        return torch.einsum("bk,kij,bkj->bi", r, self.bases.to(r.dtype).to(r.device), vectors)
+
+
+def ring(count: int = 8, radius: float = 2.0, std: float = 0.2) -> GaussianMixture:
+    """`count` equal round components on a circle in the plane, counter-clockwise from (radius, 0)."""
+    angles = 2 * math.pi * torch.arange(count) / count
+    return GaussianMixture(radius * torch.stack((angles.cos(), angles.sin()), dim=1), std)
+
+
+def grid(side: int = 3, spacing: float = 1.5, std: float = 0.2) -> GaussianMixture:
+    """side x side equal round components on a square lattice centred on the origin."""
+    line = spacing * (torch.arange(side) - (side - 1) / 2)
+    return GaussianMixture(torch.cartesian_prod(line, line), std)
+
+
+def two_moons_like(per_moon: int = 8, std: float = 0.12) -> GaussianMixture:
+    """Two interleaved half circles drawn with beads: components 0..per_moon-1 the upper, the others the lower moon."""
+    angles = math.pi * torch.arange(per_moon) / (per_moon - 1)
+    upper = torch.stack((angles.cos() - 0.5, angles.sin() - 0.25), dim=1)
+    return GaussianMixture(torch.cat((upper, -upper)), std)

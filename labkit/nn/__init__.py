@@ -1,0 +1,1 @@
+"""Networks. They know nothing of paths: each is a field, `forward(x, t, y=None)` shaped like x."""

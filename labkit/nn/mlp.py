@@ -1,0 +1,35 @@
+"""A multilayer perceptron for clouds of points: the network of the lessons in the plane."""
+
+import torch
+from torch import Tensor, nn
+
+from labkit.nn.embeddings import Conditioning
+from labkit.shapes import check_time
+
+
+class MLP(nn.Module):
+    """A field on vectors: `forward(x, t, y=None)` with x (B, dim), t (B,) in [0, 1], y (B,) in 0..K or None.
+
+    Arguments:
+        dim: dimension of x.
+        num_classes: K, or None for a network without labels; label K is "no class given", and so is y=None.
+        width: hidden units of every layer.
+        depth: hidden layers.
+    """
+
+    def __init__(self, dim: int = 2, num_classes: int | None = None, *, width: int = 128, depth: int = 3) -> None:
+        super().__init__()
+        self.dim = dim
+        self.num_classes = num_classes
+        self.conditioning = Conditioning(width, num_classes)
+        layers: list[nn.Module] = [nn.Linear(dim + width, width), nn.SiLU()]
+        for _ in range(depth - 1):
+            layers += [nn.Linear(width, width), nn.SiLU()]
+        self.body = nn.Sequential(*layers, nn.Linear(width, dim))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        if x.ndim != 2 or x.shape[1] != self.dim:
+            raise ValueError(f"x must have shape (B, {self.dim}); got {tuple(x.shape)}")
+        check_time(t, x)
+        emb = self.conditioning(x, t, y)  # (B, width)
+        return self.body(torch.cat((x, emb), dim=1))  # (B, dim)

@@ -1,0 +1,82 @@
+"""What depends on the machine and not on the mathematics: device, precision, seeds and the notebook profile."""
+
+import os
+import random
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor
+
+PROFILES = ("fast", "cpu", "gpu")
+
+
+def device() -> torch.device:
+    """The device to work on: cuda, else mps, else cpu. The environment variable LABKIT_DEVICE overrides the choice.
+
+    Raises ValueError if LABKIT_DEVICE names no device or one that is not present.
+    """
+    wanted = os.environ.get("LABKIT_DEVICE", "")
+    if not wanted:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(wanted)
+    except RuntimeError as error:
+        raise ValueError(f"LABKIT_DEVICE must be cpu, cuda, cuda:N or mps; got {wanted!r}") from error
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present.get(chosen.type, False):
+        raise ValueError(f"LABKIT_DEVICE is {wanted!r}, but this machine has no such device that torch can use")
+    return chosen
+
+
+def profile() -> str:
+    """How much work a notebook does: `fast` (tests), `cpu` (a laptop) or `gpu`.
+
+    Read from the environment variable LABKIT_PROFILE; unset, it is `gpu` where CUDA is there and `cpu` where not.
+    Raises ValueError for another name.
+    """
+    wanted = os.environ.get("LABKIT_PROFILE", "")
+    if not wanted:
+        return "gpu" if device().type == "cuda" else "cpu"
+    if wanted not in PROFILES:
+        raise ValueError(f"LABKIT_PROFILE must be one of {', '.join(PROFILES)}; got {wanted!r}")
+    return wanted
+
+
+def seed_everything(seed: int) -> torch.Generator:
+    """Seed Python, NumPy and torch (every device), and return a fresh CPU generator with the same seed."""
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be an integer in 0..2**32 - 1; got {seed!r}")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    return torch.Generator().manual_seed(seed)
+
+
+def half_precision(on: torch.device) -> torch.dtype | None:
+    """The fast dtype for mixed precision on a device, or None where float32 is the right choice.
+
+    bfloat16 from CUDA compute capability 8.0, float16 below it (a T4 only emulates bfloat16, although
+    `torch.cuda.is_bf16_supported()` answers True there), None elsewhere.
+    """
+    if on.type != "cuda":
+        return None
+    return torch.bfloat16 if torch.cuda.get_device_capability(on) >= (8, 0) else torch.float16
+
+
+def autocast(on: torch.device) -> AbstractContextManager:
+    """A context for forward passes: mixed precision where `half_precision` has a dtype, else nothing."""
+    dtype = half_precision(on)
+    return nullcontext() if dtype is None else torch.autocast(on.type, dtype=dtype)
+
+
+def randn_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Standard normal noise shaped like `x`, drawn on the generator's device and then moved to that of `x`.
+
+    With a CPU generator the same seed gives the same noise on every machine.
+    """
+    if generator is None:
+        return torch.randn_like(x)
+    return torch.randn(x.shape, dtype=x.dtype, device=generator.device, generator=generator).to(x.device)

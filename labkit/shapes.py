@@ -1,0 +1,72 @@
+"""The only place where time is reshaped, and the checks that every entrance shares.
+
+Everywhere in `labkit` time `t` has shape (B,), one number per sample. Whatever multiplies a batch `x` of shape
+(B, ...) by a function of time goes through `expand_t` first.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# A field is called as field(x, t) or field(x, t, y) and returns a tensor shaped like x.
+Field = Callable[..., Tensor]
+
+# Rounding in t + dt may overshoot the end of the unit interval by a few units in the last place.
+TIME_TOLERANCE = 1e-5
+
+
+def expand_t(t: Tensor, x: Tensor) -> Tensor:
+    """Reshape `t` (B,) to (B, 1, ..., 1) so that it multiplies `x` (B, ...) sample by sample.
+
+    Raises TypeError if `t` is no floating-point tensor, ValueError if its shape is not (B,).
+    """
+    check_time_shape(t, x)
+    return t.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def check_time_shape(t: Tensor, x: Tensor) -> None:
+    """Raise unless `t` is a float tensor of shape (B,), where B = x.shape[0]."""
+    if not isinstance(t, Tensor) or not t.is_floating_point():
+        came = f"a tensor of {t.dtype}" if isinstance(t, Tensor) else type(t).__name__
+        raise TypeError(f"t must be a floating-point tensor of shape (B,), one time per sample; got {came}")
+    if x.ndim == 0 or t.shape != x.shape[:1]:
+        raise ValueError(
+            f"t must have shape ({x.shape[0] if x.ndim else 'B'},), one time per sample of x with shape "
+            f"{tuple(x.shape)}; got shape {tuple(t.shape)}"
+        )
+
+
+def check_time(t: Tensor, x: Tensor) -> None:
+    """`check_time_shape`, and on the CPU also that every time lies in [0, 1].
+
+    On an accelerator looking at values would make the program wait for the device, so they are trusted there.
+    """
+    check_time_shape(t, x)
+    if t.device.type == "cpu" and t.numel():
+        low, high = t.min().item(), t.max().item()
+        # Written so that NaN fails too.
+        if not (low >= -TIME_TOLERANCE and high <= 1 + TIME_TOLERANCE):
+            raise ValueError(f"t must lie in [0, 1] (0 is noise, 1 is data); got values from {low:.4g} to {high:.4g}")
+
+
+def check_labels(y: Tensor, x: Tensor, largest: int) -> None:
+    """Raise unless `y` is an int64 tensor of shape (B,) with values in 0..largest (values: CPU tensors only)."""
+    if not isinstance(y, Tensor) or y.dtype != torch.int64:
+        came = f"a tensor of {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
+        raise TypeError(f"y must be an int64 tensor of shape (B,), one label per sample; got {came}")
+    if y.shape != x.shape[:1]:
+        raise ValueError(
+            f"y must have shape ({x.shape[0]},), one label per sample of x with shape {tuple(x.shape)}; "
+            f"got shape {tuple(y.shape)}"
+        )
+    if y.device.type == "cpu" and y.numel():
+        low, high = y.min().item(), y.max().item()
+        if low < 0 or high > largest:
+            raise ValueError(f"y must hold labels in 0..{largest}; got values from {low} to {high}")
+
+
+def check_same_shape(name: str, value: Tensor, x: Tensor) -> None:
+    """Raise ValueError unless `value` (the argument called `name`) is shaped like `x`."""
+    if value.shape != x.shape:
+        raise ValueError(f"{name} must be shaped like x, {tuple(x.shape)}; got {tuple(value.shape)}")
