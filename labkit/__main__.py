@@ -1,6 +1,7 @@
 """`python -m labkit COMMAND`: the chores of the course's keepers. `python -m labkit --help` lists them."""
 
 import argparse
+import json
 from pathlib import Path
 
 
@@ -12,11 +13,22 @@ def main() -> None:
     rebuild = commands.add_parser("rebuild-mnist", help="make the embedded MNIST file from the four idx files")
     rebuild.add_argument("folder", type=Path, help="folder with the four idx files, plain or .gz")
 
+    train = commands.add_parser("retrain", help="train a shipped model from scratch and write its weights and card")
+    train.add_argument("name", help="the model, for example mnist-unet")
+    train.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's)")
+    train.add_argument("--seed", type=int, default=0, help="seed of weights, batches and noise (default: 0)")
+    train.add_argument("--checkpoint", type=Path, help="file to save progress to every minute, and to resume from")
+
     arguments = parser.parse_args()
     if arguments.command == "rebuild-mnist":
         from labkit.commands.rebuild_mnist import rebuild_mnist
 
         print(f"wrote {rebuild_mnist(arguments.folder)}")
+    elif arguments.command == "retrain":
+        from labkit.commands.retrain import retrain
+
+        card = retrain(arguments.name, steps=arguments.steps, seed=arguments.seed, checkpoint=arguments.checkpoint)
+        print(json.dumps(card.details["figures"], indent=2))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What depends on the machine and not on the mathematics: device, precision, seeds and the notebook profile."""
 
 import os
+import platform
 import random
 from contextlib import AbstractContextManager, nullcontext
 
@@ -70,6 +71,15 @@ def autocast(on: torch.device) -> AbstractContextManager:
     """A context for forward passes: mixed precision where `half_precision` has a dtype, else nothing."""
     dtype = half_precision(on)
     return nullcontext() if dtype is None else torch.autocast(on.type, dtype=dtype)
+
+
+def machine(on: torch.device) -> str:
+    """A device in words, for run stamps and cards: "cpu (x86_64, 2 threads), torch 2.4.0"."""
+    if on.type == "cuda":
+        name = torch.cuda.get_device_name(on)
+    else:
+        name = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    return f"{on.type} ({name}), torch {torch.__version__}"
 
 
 def randn_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:

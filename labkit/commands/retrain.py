@@ -1,6 +1,5 @@
 """`python -m labkit retrain mnist-unet`: train a shipped model from scratch, with the code of the lessons, and write its card."""
 
-import platform
 import subprocess
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from labkit.losses import cfm_loss, drop_labels
 from labkit.nn.unet import UNet
 from labkit.paths import GaussianPath
 from labkit.pretrained import save_pretrained
-from labkit.runtime import device, profile, seed_everything
+from labkit.runtime import device, machine, profile, seed_everything
 from labkit.training import fit
 
 RECIPES = {
@@ -22,7 +21,7 @@ RECIPES = {
         "arguments": {"channels": 1, "num_classes": 10, "widths": (32, 64, 96), "blocks": 1, "patch": 2},
         "batch_size": 128,
         "steps": 20_000,
-        "lr": 2e-3,
+        "lr": 3e-3,
         "drop": 0.1,
     },
 }
@@ -47,24 +46,24 @@ def retrain(name: str, *, steps: int | None = None, seed: int = 0, checkpoint: P
     def loss_fn(model: nn.Module, z: Tensor, y: Tensor) -> Tensor:
         return cfm_loss(model, path, z, drop_labels(y, recipe["drop"], null))
 
-    started = time.strftime("%Y-%m-%d")
+    started, at = time.strftime("%Y-%m-%d"), revision()
     stream = batches(images, labels, recipe["batch_size"], torch.Generator().manual_seed(seed))
     resume = checkpoint if checkpoint is not None and checkpoint.is_file() else None
     history = fit(model, loss_fn, stream, steps=recipe["steps"], lr=recipe["lr"], checkpoint=checkpoint, resume=resume)
     tail = history.losses[-1000:]
+    trained = {key: value for key, value in recipe.items() if key != "arguments"}
     details = {
         "model": {"class": "UNet", "arguments": recipe["arguments"]},
         "parameters": sum(p.numel() for p in model.parameters()),
-        "trained": recipe
+        "trained": trained
         | {"seed": seed, "started": started, "seconds": round(history.seconds), "profile": profile(), "weights": "EMA"},
         "machine": machine(on),
-        "revision": revision(),
+        "revision": at,
         "figures": {
             "train loss, mean of the last 1000 steps (raw weights)": round(sum(tail) / len(tail), 5),
             "test loss (EMA weights)": round(held_out_loss(history.ema, path), 5),
         },
     }
-    del details["trained"]["arguments"]
     card = Card(
         title="Class-conditional flow matching U-Net for MNIST 1x32x32, labels 0..9 and null 10",
         source=f"python -m labkit retrain {name}, on the 60,000 MNIST training images in labkit/assets/mnist.npz",
@@ -86,16 +85,6 @@ def held_out_loss(model: nn.Module, path: GaussianPath, chunk: int = 1000) -> fl
         eps = torch.randn(z.shape, generator=generator)
         total += cfm_loss(model, path, z.to(on), y.to(on), t=t.to(on), eps=eps.to(on)).item() * len(z)
     return total / len(images)
-
-
-def machine(on: torch.device) -> str:
-    """The device in words, for cards and run stamps."""
-    name = (
-        torch.cuda.get_device_name(on)
-        if on.type == "cuda"
-        else f"{platform.machine()}, {torch.get_num_threads()} threads"
-    )
-    return f"{on.type} ({name}), torch {torch.__version__}"
 
 
 def revision() -> str:

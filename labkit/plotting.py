@@ -1,0 +1,94 @@
+"""Figures: helpers that draw into an `ax` they are given and return it, in one style for all lessons."""
+
+import io
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from labkit.data import to_uint8
+
+#: Opaque white, so that figures stay readable on a dark page; one size of type.
+STYLE = {
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+    "savefig.facecolor": "white",
+    "figure.dpi": 100,
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+}
+
+
+def use_style() -> None:
+    """Use the course's style for every figure that follows."""
+    matplotlib.rcParams.update(STYLE)
+
+
+def tile(images: Tensor, columns: int, *, gap: int = 2) -> np.ndarray:
+    """Lay float images (N, 1, H, W) in [-1, 1] out in rows of `columns`: uint8 (height, width), dark ink on white paper."""
+    if images.ndim != 4 or images.shape[1] != 1:
+        raise ValueError(f"images must have shape (N, 1, H, W); got {tuple(images.shape)}")
+    if columns < 1 or len(images) % columns:
+        raise ValueError(f"columns must divide the number of images, {len(images)}; got {columns}")
+    pixels = 255 - to_uint8(images.detach()).cpu().numpy()[:, 0]
+    height, width = pixels.shape[1:]
+    rows = len(pixels) // columns
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), 225, dtype=np.uint8)
+    for index, picture in enumerate(pixels):
+        top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
+        sheet[top : top + height, left : left + width] = picture
+    return sheet
+
+
+def image_grid(ax: Axes, images: Tensor, columns: int, *, row_labels: list[str] | None = None, title: str = "") -> Axes:
+    """Draw images (N, 1, H, W) in [-1, 1] in rows of `columns`, with a label at the left of every row."""
+    gap = 2
+    sheet = tile(images, columns, gap=gap)
+    ax.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    pitch = images.shape[2] + gap
+    centres = [row * pitch + images.shape[2] / 2 - 0.5 for row in range(len(images) // columns)]
+    ax.set_yticks(centres if row_labels else [], row_labels or [])
+    ax.set_xticks([])
+    ax.tick_params(length=0)
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    ax.set_title(title)
+    return ax
+
+
+def loss_curve(ax: Axes, losses: list[float], *, window: int = 50, first: float | None = None) -> Axes:
+    """Draw a training loss: every step faint, its running mean over `window` steps strong, on a logarithmic axis.
+
+    `first` marks the loss that is known before training starts.
+    """
+    steps = np.arange(1, len(losses) + 1)
+    ax.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.7)
+    window = min(window, len(losses))
+    smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
+    ax.plot(steps[window - 1 :], smooth, color="tab:blue", label=f"training loss, mean of {window} steps")
+    if first is not None:
+        ax.axhline(first, color="tab:red", linestyle="--", linewidth=1, label=f"known before training: {first:.2f}")
+    ax.set(xscale="log", yscale="log", xlabel="step", ylabel="loss per pixel")
+    ax.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    ax.legend()
+    return ax
+
+
+def to_png(figure: Figure | np.ndarray, *, scale: int = 1) -> bytes:
+    """PNG bytes of a figure, or of a grey uint8 image (height, width) with every pixel `scale` pixels wide."""
+    buffer = io.BytesIO()
+    if isinstance(figure, Figure):
+        figure.savefig(buffer, format="png")
+        plt.close(figure)
+    else:
+        enlarged = np.repeat(np.repeat(figure, scale, axis=0), scale, axis=1)
+        plt.imsave(buffer, enlarged, cmap="gray", vmin=0, vmax=255, format="png")
+    return buffer.getvalue()
