@@ -35,7 +35,7 @@ def guided(model: Field, y: Tensor, w: float, null: int, interval: tuple[float, 
         null: the label that means "no class given", K for classes 0..K-1.
         interval: times [lo, hi] in which w applies; outside it the field is the conditional one, w=1.
     Classifier-Free Diffusion Guidance (2022), eq. 6, there with w' = w - 1. Interval: Applying Guidance in a Limited
-    Interval Improves Sample and Distribution Quality in Diffusion Models (2024), eq. 6.
+    Interval Improves Sample and Distribution Quality in Diffusion Models (2024).
     """
     _check_scale(w)
     lo, hi = interval
@@ -89,7 +89,7 @@ def classifier_guided(
 def autoguided(good: Field, bad: Field, y: Tensor, w: float) -> Field:
     """Autoguidance: bad(x, t, y) + w (good(x, t, y) - bad(x, t, y)): away from a worse model of the *same* class.
 
-    Guiding a Diffusion Model with a Bad Version of Itself (2024), eq. 4. good = bad gives the conditional field for every w.
+    Guiding a Diffusion Model with a Bad Version of Itself (2024). good = bad gives the conditional field for every w.
     """
     _check_scale(w)
 
@@ -104,7 +104,7 @@ def sde_drift(velocity: Field, score: Field, sigma: float | Callable[[Tensor], T
 
     `sigma` is a number or a callable (B,) -> (B,), the same that goes to `euler_maruyama`.
     Score-Based Generative Modeling through Stochastic Differential Equations (2021), section 4.3, read backwards;
-    An Introduction to Flow Matching and Diffusion Models (2025), theorem 17.
+    An Introduction to Flow Matching and Diffusion Models (2025), the SDE extension trick.
     """
 
     def field(x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:

@@ -76,7 +76,7 @@ def dsm_loss(
 
     `weighted=True` takes lambda_t = beta_t^2, which makes it the eps-loss of -beta_t * model; `weighted=False` takes
     lambda_t = 1, whose minimum diverges as t comes near 1, where beta_t = 0.
-    A Connection Between Score Matching and Denoising Autoencoders (2011), eq. 11.
+    A Connection Between Score Matching and Denoising Autoencoders (2011), section 4.
     """
     t = draw_times(path.schedule, z, generator) if t is None else t
     x_t, _, eps = path.sample(z, t, eps, generator)

@@ -32,7 +32,7 @@ def sliced_w2(x: Tensor, y: Tensor, *, projections: int = 128, generator: torch.
 
     On a line W2 matches quantiles: W2^2 = integral of |F_x^-1(q) - F_y^-1(q)|^2 dq, here exact for any n and m.
     `projections` unit vectors are drawn; give a `generator` for a repeatable figure.
-    Sliced and Radon Wasserstein Barycenters of Measures (2015), definition 1.
+    Sliced and Radon Wasserstein Barycenters of Measures (2015).
     """
     _check_clouds(x, y)
     directions = torch.randn(x.shape[1], projections, generator=generator, dtype=torch.float64)
@@ -67,7 +67,8 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 5) -> PrecisionRecall:
     """k-nearest-neighbour precision and recall of `fake` (m, d) against `real` (n, d).
 
     Precision: share of fakes inside some real point's ball, whose radius is the distance to its k-th real neighbour.
-    Recall: the same with the roles exchanged. Improved Precision and Recall Metric for Assessing Generative Models (2019), eq. 1.
+    Recall: the same with the roles exchanged. Improved Precision and Recall Metric for Assessing Generative Models (2019), eq. 1
+    and 2.
     """
     _check_clouds(real, fake, k)
     distances = torch.cdist(real.double(), fake.double())
@@ -81,7 +82,7 @@ def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> DensityCoverage:
 
     Density: real balls (radius: k-th real neighbour) that hold a fake, counted over fakes and divided by k m.
     Coverage: share of real balls that hold at least one fake; 1 - 2^-k is expected for fakes that are as good as real.
-    Reliable Fidelity and Diversity Metrics for Generative Models (2020), eq. 5 and 6.
+    Reliable Fidelity and Diversity Metrics for Generative Models (2020).
     """
     _check_clouds(real, fake, k)
     inside = torch.cdist(real.double(), fake.double()) <= _radii(real, k)[:, None]

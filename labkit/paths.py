@@ -6,7 +6,7 @@ over everything that could have led to x at time t, the four quantities
     z = E[z | x],  eps = E[eps | x],  velocity = d_alpha_t z + d_beta_t eps,  score = -eps / beta_t
 
 determine each other, because x = alpha_t z + beta_t eps is known as well: two equations, two unknowns.
-Source: Flow Matching Guide and Code (2024), section 4.8 and table 1, written for our direction of time.
+Source: Flow Matching Guide and Code (2024), table 1.
 """
 
 from functools import cached_property

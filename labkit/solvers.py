@@ -141,7 +141,7 @@ def log_likelihood(
     Carries x (B, ...) from data at ts[-1] = 1 back to noise at ts[0] = 0 with rk4 on the grid.
     `probes=0` takes the exact divergence, one backward pass per dimension; `probes=k` estimates it without bias from k
     random sign vectors, fixed along the path (Hutchinson).
-    FFJORD: Free-form Continuous Dynamics for Scalable Reversible Generative Models (2019), eq. 4 and 7.
+    FFJORD: Free-form Continuous Dynamics for Scalable Reversible Generative Models (2019), section 3.
     """
     ts = _check_start(x, ts)
     if abs(ts[0]) > TIME_TOLERANCE or abs(ts[-1] - 1) > TIME_TOLERANCE:

@@ -12,7 +12,8 @@ class FourierTime(nn.Module):
     """Time t (B,) to `dim` features (B, dim): sin and cos of 2 pi f t, with dim/2 frequencies f from 1/4 to `highest`.
 
     A network sees t=.50 and t=.51 as nearly the same number, but as clearly different phases of the fast waves.
-    Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional Domains (2020), eq. 5 (geometric spacing).
+    Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional Domains (2020),
+    with geometrically spaced frequencies.
     """
 
     def __init__(self, dim: int, highest: float = 16.0) -> None:
