@@ -56,7 +56,7 @@ def fashion_mnist32(split: str, *, retries: int = 3) -> LabelledImages:
             error = caught
     raise RuntimeError(
         f"Fashion-MNIST is not in {root} and could not be downloaded ({error}). Put the four idx files into "
-        f"{root / 'FashionMNIST' / 'raw'}, or point the environment variable LABKIT_DATA at a folder that has FashionMNIST/raw"
+        f"{root / 'FashionMNIST' / 'raw'}, or set LABKIT_DATA to a folder that has FashionMNIST/raw"
     )
 
 
@@ -80,7 +80,7 @@ def to_uint8(x: Tensor) -> Tensor:
 
 
 class batches:  # noqa: N801 - used like a function: `for z, y in batches(...)`
-    """An endless stream of `(z, y)` batches, shuffled anew in every epoch; what is left of an epoch below a batch is dropped.
+    """An endless stream of `(z, y)` batches, shuffled anew in every epoch (whose remainder below a batch is dropped).
 
     Arguments:
         images: (N, ...) data; uint8 images come out as float32 in [-1, 1]. Batches live on its device.
@@ -88,7 +88,7 @@ class batches:  # noqa: N801 - used like a function: `for z, y in batches(...)`
         batch_size: samples a batch, 1..N.
         generator: a CPU generator that draws the permutations (default: a fresh one, seeded from torch's global one).
 
-    `state_dict()` and `load_state_dict()` hold the place in the stream, so that a resumed training sees the same batches.
+    `state_dict()` and `load_state_dict()` keep the place in the stream, for trainings that are resumed.
     Raises ValueError if the lengths differ or the batch does not fit.
     """
 

@@ -1,6 +1,6 @@
 r"""Ground truth: marginal densities, scores and velocities that need no network.
 
-`ExactMarginal` solves Gaussian-mixture data. With C_k = alpha^2 Sigma_k + beta^2 I and r_k the posterior of component k,
+`ExactMarginal` solves Gaussian mixtures. With C_k = alpha^2 Sigma_k + beta^2 I and r_k the posterior of component k,
 
     p_t(x) = sum_k pi_k N(x; alpha mu_k, C_k),      score = -sum_k r_k C_k^-1 (x - alpha mu_k),
     velocity = sum_k r_k [d_alpha mu_k + (alpha d_alpha Sigma_k + beta d_beta I) C_k^-1 (x - alpha mu_k)].
@@ -86,7 +86,7 @@ class ExactMarginal:
         return (r * (within + centred**2).mean(dim=2)).sum(dim=1)
 
     def loss_floor(self, n: int = 100_000, generator: torch.Generator | None = None) -> float:
-        """The CFM loss of a perfect conditional model: E tr Cov(v_t | x_t, y) / d over t uniform on [0, t_max], x_t ~ p_t(. | y).
+        """The CFM loss of a perfect conditional model: E tr Cov(v_t | x_t, y) / d, with t uniform on [0, t_max].
 
         The expectation over x and t is a mean over `n` draws (stratified in t); the covariance inside is exact.
         """
@@ -151,7 +151,7 @@ class EmpiricalMarginal:
         self.num_classes = None if labels is None else int(labels.max()) + 1
 
     def denoiser(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """E[z | x_t = x, y], shaped like x (B, ...): a weighted average of the data. Singular at t=1 (ValueError on the CPU)."""
+        """E[z | x_t = x, y], shaped like x: an average of the data. Singular at t=1 (ValueError on the CPU)."""
         check_time(t, x)
         if x.shape[1:] != self.data.shape[1:]:
             raise ValueError(f"x must have shape (B, {', '.join(map(str, self.data.shape[1:]))}); got {tuple(x.shape)}")

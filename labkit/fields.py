@@ -65,11 +65,13 @@ def guided(model: Field, y: Tensor, w: float, null: int, interval: tuple[float, 
 def classifier_guided(
     model: Field, classifier: Field, y: Tensor, w: float, null: int, schedule: Schedule, t_min: float = 1e-3
 ) -> Field:
-    """Classifier guidance: model(x, t, null) + w b_t grad_x log p_t(y | x), b_t = (d_alpha beta^2 - d_beta beta alpha) / alpha.
+    """Classifier guidance: model(x, t, null) + w b_t grad_x log p_t(y | x).
 
-    `classifier(x, t)` returns logits (B, K) for *noisy* x; its gradient is taken here. b_t turns a score into a
-    velocity and diverges at t=0, where the gradient vanishes: the term is evaluated at max(t, t_min).
-    Diffusion Models Beat GANs on Image Synthesis (2021), section 4.1. With exact fields it equals `guided` at the same w.
+    `classifier(x, t)` returns logits (B, K) for *noisy* x; its gradient is taken here. The factor
+    b_t = (d_alpha_t beta_t^2 - d_beta_t beta_t alpha_t) / alpha_t turns a score into a velocity. It diverges at t=0,
+    where the gradient vanishes, so the term is evaluated at max(t, t_min).
+    With exact fields it equals `guided` at the same w.
+    Diffusion Models Beat GANs on Image Synthesis (2021), section 4.1.
     """
     _check_scale(w)
 
@@ -89,7 +91,8 @@ def classifier_guided(
 def autoguided(good: Field, bad: Field, y: Tensor, w: float) -> Field:
     """Autoguidance: bad(x, t, y) + w (good(x, t, y) - bad(x, t, y)): away from a worse model of the *same* class.
 
-    Guiding a Diffusion Model with a Bad Version of Itself (2024). good = bad gives the conditional field for every w.
+    With good = bad it is the conditional field for every w.
+    Guiding a Diffusion Model with a Bad Version of Itself (2024).
     """
     _check_scale(w)
 
@@ -100,7 +103,7 @@ def autoguided(good: Field, bad: Field, y: Tensor, w: float) -> Field:
 
 
 def sde_drift(velocity: Field, score: Field, sigma: float | Callable[[Tensor], Tensor]) -> Field:
-    """The drift u + sigma_t^2 / 2 * score: with diffusion sigma_t it keeps the marginals p_t of the flow, for every sigma.
+    """The drift u + sigma_t^2 / 2 * score, which with diffusion sigma_t keeps the flow's marginals, whatever sigma is.
 
     `sigma` is a number or a callable (B,) -> (B,), the same that goes to `euler_maruyama`.
     Score-Based Generative Modeling through Stochastic Differential Equations (2021), section 4.3, read backwards;

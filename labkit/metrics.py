@@ -28,7 +28,7 @@ class DensityCoverage(NamedTuple):
 
 
 def sliced_w2(x: Tensor, y: Tensor, *, projections: int = 128, generator: torch.Generator | None = None) -> float:
-    """Sliced Wasserstein-2 distance between clouds x (n, d) and y (m, d): root mean square of W2 over random directions.
+    """Sliced Wasserstein-2 distance of clouds x (n, d) and y (m, d): root mean square of W2 over random directions.
 
     On a line W2 matches quantiles: W2^2 = integral of |F_x^-1(q) - F_y^-1(q)|^2 dq, here exact for any n and m.
     `projections` unit vectors are drawn; give a `generator` for a repeatable figure.
@@ -67,8 +67,8 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 5) -> PrecisionRecall:
     """k-nearest-neighbour precision and recall of `fake` (m, d) against `real` (n, d).
 
     Precision: share of fakes inside some real point's ball, whose radius is the distance to its k-th real neighbour.
-    Recall: the same with the roles exchanged. Improved Precision and Recall Metric for Assessing Generative Models (2019), eq. 1
-    and 2.
+    Recall: the same with the roles exchanged.
+    Improved Precision and Recall Metric for Assessing Generative Models (2019), eq. 1 and 2.
     """
     _check_clouds(real, fake, k)
     distances = torch.cdist(real.double(), fake.double())

@@ -96,7 +96,7 @@ class GaussianMixture:
         return Components(weights.log() + log_normal, offsets, variances)
 
     def combine(self, r: Tensor, vectors: Tensor) -> Tensor:
-        """sum_k r_k Q_k vectors_k: average (B, K, d) vectors in the eigenbases with weights (B, K), back in the plain basis."""
+        """sum_k r_k Q_k vectors_k, shape (B, d): weights r (B, K), vectors (B, K, d) given in the eigenbases Q_k."""
         return torch.einsum("bk,kij,bkj->bi", r, self.bases.to(r.dtype).to(r.device), vectors)
 
 

@@ -55,12 +55,12 @@ class GaussianPath:
         return PathSample(alpha_t * z + beta_t * eps, d_alpha_t * z + d_beta_t * eps, eps)
 
     def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """u_t(x | z) = d_alpha_t z + (d_beta_t / beta_t) (x - alpha_t z), shaped like x; singular at t=1 (ValueError on the CPU)."""
+        """u_t(x | z) = d_alpha_t z + (d_beta_t / beta_t) (x - alpha_t z). Singular at t=1 (ValueError on the CPU)."""
         check_same_shape("z", z, x)
         return complete(self.schedule, x, t, z=z).velocity
 
     def score(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """grad_x log p_t(x | z) = -(x - alpha_t z) / beta_t^2, shaped like x; singular at t=1 (ValueError on the CPU)."""
+        """grad_x log p_t(x | z) = -(x - alpha_t z) / beta_t^2. Singular at t=1 (ValueError on the CPU)."""
         check_same_shape("z", z, x)
         return complete(self.schedule, x, t, z=z).score
 
@@ -144,7 +144,8 @@ class Prediction:
 
     def _singular(self, name: str, why: str) -> str:
         low, high = self._t.min().item(), self._t.max().item()
-        return f"{name} is not determined by {self._given} where {why}; t runs from {low:.4g} to {high:.4g}. Keep t away from that end"
+        where = f"where {why}; t runs from {low:.4g} to {high:.4g}"
+        return f"{name} is not determined by {self._given} {where}. Keep t away from that end"
 
 
 def complete(
@@ -157,9 +158,9 @@ def complete(
     eps: Tensor | None = None,
     z: Tensor | None = None,
 ) -> Prediction:
-    """From one of the four predictions at x (B, ...) and t (B,) work out the others: `complete(schedule, x, t, score=s).velocity`.
+    """From one of the four predictions at x (B, ...) and t (B,) work out the others.
 
-    Exactly one of `velocity`, `score`, `eps`, `z` is given, shaped like x.
+    `complete(schedule, x, t, score=s).velocity`: one of `velocity`, `score`, `eps`, `z` is given, shaped like x.
     Raises ValueError otherwise, and when a prediction is read that is singular at some t.
     """
     candidates = {"velocity": velocity, "score": score, "eps": eps, "z": z}

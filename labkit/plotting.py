@@ -34,7 +34,7 @@ def use_style() -> None:
 
 
 def tile(images: Tensor, columns: int, *, gap: int = 2) -> np.ndarray:
-    """Lay float images (N, 1, H, W) in [-1, 1] out in rows of `columns`: uint8 (height, width), dark ink on white paper.
+    """Lay float images (N, 1, H, W) in [-1, 1] out in rows of `columns`: a uint8 sheet, dark ink on white paper.
 
     Pixels are rounded to 32 shades of grey: no eye tells at this size, and the PNG is half as large.
     """

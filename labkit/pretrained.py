@@ -33,7 +33,7 @@ def load_pretrained(name: str, device: torch.device | str | None = None) -> tupl
 
 
 def save_pretrained(name: str, model: nn.Module, card: Card) -> Card:
-    """Ship a model: write its weights and card into the assets. `card.details["model"]` must describe it, see `build`."""
+    """Write a model's weights and card into the assets. `card.details["model"]` describes it, see `build`."""
     build(card)  # a card that cannot build its model is refused before anything is written
     return write_weights(FOLDER / f"{name}.safetensors", model.state_dict(), card)
 

@@ -48,7 +48,7 @@ class Linear(Schedule):
 
 
 class SquareRoot(Schedule):
-    """alpha_t = t, beta_t = sqrt(1 - t). d_beta_t = -1 / (2 sqrt(1 - t)) diverges at t=1; beta_t d_beta_t = -1/2 does not."""
+    """alpha_t = t, beta_t = sqrt(1 - t); d_beta_t diverges at t=1, but beta_t d_beta_t = -1/2 everywhere."""
 
     t_max = 1 - 1e-3
 

@@ -66,7 +66,7 @@ def euler_maruyama(
 ) -> Step:
     """x + dt b(x, t) + sigma_t sqrt(dt) xi with fresh xi ~ N(0, I) in every step, for dX = b dt + sigma_t dW.
 
-    `sigma` is the diffusion coefficient, a number >= 0 or a callable (B,) -> (B,); the noise is multiplied in here, once.
+    `sigma` is the diffusion coefficient, a number >= 0 or a callable (B,) -> (B,); the noise comes in here, once.
     Kloeden, Platen: Numerical Solution of Stochastic Differential Equations (1992), section 9.1.
     """
     if not callable(sigma) and not (math.isfinite(sigma) and sigma >= 0):
@@ -101,7 +101,7 @@ def simulate(step: Step, x: Tensor, ts: Tensor, keep: bool = False) -> Tensor:
 
 @torch.no_grad()
 def adams_bashforth2(field: Field, x: Tensor, ts: Tensor) -> Tensor:
-    """Two-step Adams-Bashforth on any increasing grid: order 2 for one evaluation a step, by remembering the last slope.
+    """Two-step Adams-Bashforth: order 2 for one evaluation a step, by remembering the last slope.
 
     x + dt [(1 + r/2) u_n - (r/2) u_(n-1)] with r = dt_n / dt_(n-1); the first step is Euler's. Arguments as `simulate`.
     """
@@ -136,7 +136,7 @@ def adaptive(field: Field, x: Tensor, ts: Tensor, *, rtol: float = 1e-5, atol: f
 def log_likelihood(
     field: Field, x: Tensor, ts: Tensor, *, probes: int = 0, generator: torch.Generator | None = None
 ) -> Tensor:
-    """log p_1(x) of the flow's own distribution, shape (B,): log N(x_0; 0, I) - integral of div u along the path into x.
+    """log p_1(x) under the flow, shape (B,): log N(x_0; 0, I) - integral of div u along the path that ends in x.
 
     Carries x (B, ...) from data at ts[-1] = 1 back to noise at ts[0] = 0 with rk4 on the grid.
     `probes=0` takes the exact divergence, one backward pass per dimension; `probes=k` estimates it without bias from k
@@ -169,7 +169,7 @@ def log_likelihood(
 
 
 def _check_start(x: Tensor, ts: Tensor) -> Tensor:
-    """Check a start and a grid (reading their values once) and return the grid on the device and in the precision of x."""
+    """Check a start and a grid, and return the grid on the device and in the precision of x."""
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim == 0:
         raise TypeError("x must be a floating-point tensor of shape (B, ...)")
     if not x.isfinite().all():

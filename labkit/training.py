@@ -42,7 +42,7 @@ class History:
 
 
 def power_ema(gamma: float) -> Callable:
-    """An averaging rule for `AveragedModel`: weights theta_n enter with beta_n = (1 - 1/n)^(gamma + 1) left for the past.
+    """An averaging rule for `AveragedModel`: mean <- beta_n mean + (1 - beta_n) theta_n, beta_n = (1 - 1/n)^(gamma+1).
 
     The average forgets the beginning at a rate that grows with the training, whatever its length: for gamma=9 its
     spread is 8% of the training so far. Analyzing and Improving the Training Dynamics of Diffusion Models
@@ -81,7 +81,7 @@ def fit(
         batches: yields `(z, y)` on the model's device, without end; with `state_dict` and `load_state_dict` if training
             is to be resumed (`labkit.data.batches` and `draws` have them).
         steps: optimiser steps in all, those before a resume included.
-        lr: AdamW's largest learning rate, reached after `warmup` steps (default 5% of steps) and then falling linearly to 0.
+        lr: AdamW's largest learning rate, reached after `warmup` steps (default 5% of all) and then falling to 0.
         clip: largest norm of the gradient.
         ema_gamma: exponent of the averaging rule `power_ema`.
         checkpoint: file that is replaced every `checkpoint_seconds` and at the end.
@@ -169,7 +169,10 @@ def _check_batch(z: Tensor, on: torch.device) -> None:
 
 
 def _read(rows: list[Tensor], history: History, scaled: bool) -> None:
-    """Move the rows into the history; raise at the first that is not finite (a scaled fp16 gradient may overflow: that step is skipped)."""
+    """Move the rows into the history; raise at the first that is not finite.
+
+    A scaled float16 gradient may overflow: the scaler skips that step, and so does the check.
+    """
     for loss, norm in torch.stack(rows).tolist():
         if not (math.isfinite(loss) and (scaled or math.isfinite(norm))):
             what = "loss" if not math.isfinite(loss) else "gradient"

@@ -1,4 +1,4 @@
-"""Sliders. They run on ipywidgets 7.7 (Colab) and 8: one `Image` whose value changes, never an `Output` that is cleared."""
+"""Sliders for ipywidgets 7.7 (Colab) and 8: one `Image` whose value changes, never an `Output` that is cleared."""
 
 import ipywidgets
 

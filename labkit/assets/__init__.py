@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Card:
-    """What a shipped file is. `details` holds whatever JSON can: for weights, how they were trained and what they scored."""
+    """What a shipped file is. `details` is free: for weights, how they were trained and what they scored."""
 
     title: str
     source: str
@@ -62,7 +62,7 @@ def read_card(path: Path) -> Card:
     if found != card.sha256:
         raise ValueError(
             f"{path.name} is damaged or not the file its card describes: its sha256 begins {found[:12]}, "
-            f"the card says {card.sha256[:12] or 'nothing'}. Restore it with `git checkout` or install the package again"
+            f"the card says {card.sha256[:12] or 'nothing'}. Restore it from git or install the package again"
         )
     return card
 

@@ -20,7 +20,7 @@ IDX_FILES = {
 def from_idx(stream: bytes) -> np.ndarray:
     """Decode an idx byte stream of unsigned bytes. Raises ValueError if it is none.
 
-    Format: two zero bytes, 8 for unsigned byte, the number of dimensions, each dimension as big-endian int32, the bytes.
+    Format: two zero bytes, 8 for unsigned byte, the number of dimensions, each as big-endian int32, the bytes.
     """
     if len(stream) < 4 or stream[:3] != b"\0\0\x08":
         raise ValueError("not an idx stream of unsigned bytes: it must begin with the bytes 0, 0, 8")
@@ -54,8 +54,8 @@ def rebuild_mnist(folder: Path, target: Path = FOLDER / "mnist.npz") -> Path:
         target,
         Card(
             title="MNIST: 70,000 handwritten digits, 28x28, all of the train and test sets",
-            source="Yann LeCun, Corinna Cortes, Christopher J. C. Burges: The MNIST database of handwritten digits (1998); "
-            "packed without change from the four original idx files",
+            source="Yann LeCun, Corinna Cortes, Christopher J. C. Burges: The MNIST database of handwritten digits "
+            "(1998); packed without change from the four original idx files",
             licence="CC BY-SA 3.0 (Yann LeCun and Corinna Cortes), https://creativecommons.org/licenses/by-sa/3.0/",
             details={"arrays": {key: list(value.shape) for key, value in arrays.items()}},
         ),

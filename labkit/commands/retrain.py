@@ -1,4 +1,4 @@
-"""`python -m labkit retrain mnist-unet`: train a shipped model from scratch, with the code of the lessons, and write its card."""
+"""`python -m labkit retrain mnist-unet`: train a shipped model with the code of the lessons, and write its card."""
 
 import subprocess
 import time
@@ -28,7 +28,7 @@ RECIPES = {
 
 
 def retrain(name: str, *, steps: int | None = None, seed: int = 0, checkpoint: Path | None = None) -> Card:
-    """Train the model `name` and ship it: weights and card in `labkit/assets`. Resumes from `checkpoint` where that exists.
+    """Train the model `name` and write weights and card to the assets; resumes from `checkpoint` where that exists.
 
     The test loss on the card is the CFM loss on the 10,000 test images, on a fixed grid of times and with fixed noise.
     Raises ValueError for a name without a recipe.
@@ -75,7 +75,7 @@ def retrain(name: str, *, steps: int | None = None, seed: int = 0, checkpoint: P
 
 @torch.no_grad()
 def held_out_loss(model: nn.Module, path: GaussianPath, chunk: int = 1000) -> float:
-    """CFM loss with labels on the MNIST test images: times on a fixed uniform grid, noise from seed 0, a mean over all."""
+    """CFM loss with labels on the MNIST test images, at times on a fixed uniform grid and with noise from seed 0."""
     on = next(model.parameters()).device
     images, labels = mnist32("test")
     generator = torch.Generator().manual_seed(0)

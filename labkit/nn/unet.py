@@ -117,7 +117,7 @@ class UNet(nn.Module):
         self.initialize_weights()
 
     def initialize_weights(self) -> None:
-        """Start as the identity: every residual branch ends in zeros, and the output is 0, whose loss is known: E|v|^2 / d."""
+        """Start simple: every residual branch ends in zeros, and so does the head; the first loss is E|v|^2 / d."""
         for module in self.modules():
             last = {ResidualBlock: "conv_out", Attention: "out", UNet: "head"}.get(type(module))
             if last:
