@@ -1,4 +1,4 @@
-"""How pytest runs the notebooks here: with nbval, in the fast profile, in this environment, and without waiting for the dead.
+"""How pytest runs the notebooks here: with nbval, in the fast profile, and without waiting for the dead.
 
 `pytest` and `pytest --nbval-lax notebooks` do the same to a notebook, because everything is set here. Three traps of
 nbval 0.11 are closed: it does not notice that a kernel died (it waits for the cell's timeout), it gives up on a cell

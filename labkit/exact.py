@@ -33,13 +33,7 @@ class ExactMarginal:
     def __init__(self, path: GaussianPath, mixture: GaussianMixture, labels: Tensor | None = None) -> None:
         count = len(mixture.means)
         labels = torch.arange(count) if labels is None else labels
-        if labels.shape != (count,) or labels.dtype != torch.int64:
-            raise ValueError(
-                f"labels must be int64 of shape ({count},), one class a component; got {tuple(labels.shape)}"
-            )
-        self.num_classes = int(labels.max()) + 1
-        if sorted(set(labels.tolist())) != list(range(self.num_classes)):
-            raise ValueError(f"labels must use every class 0..K-1; got {labels.tolist()}")
+        self.num_classes = _count_classes(labels, count)
         self.path, self.mixture, self.labels = path, mixture, labels
 
     def log_prob(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
@@ -120,6 +114,19 @@ class ExactMarginal:
         return delta**2 * eigenvalues / parts.variances, slope
 
 
+def _count_classes(labels: Tensor, count: int) -> int:
+    """K, after checking that `labels` are `count` int64 and that every class 0..K-1 occurs."""
+    if labels.shape != (count,) or labels.dtype != torch.int64:
+        raise ValueError(
+            f"labels must be int64 of shape ({count},), one class for each; "
+            f"got {labels.dtype} of shape {tuple(labels.shape)}"
+        )
+    used = labels.unique().tolist()
+    if used != list(range(len(used))):
+        raise ValueError(f"labels must use every class 0..K-1; got {used}")
+    return len(used)
+
+
 def gaussian_loss_floor(std: float) -> float:
     """pi * std / 2: the CFM loss per dimension of a perfect model, for data N(mu, std^2 I) on the linear path.
 
@@ -145,10 +152,8 @@ class EmpiricalMarginal:
     def __init__(self, path: GaussianPath, data: Tensor, labels: Tensor | None = None) -> None:
         if not data.is_floating_point() or data.ndim < 2 or not len(data):
             raise ValueError(f"data must be float of shape (N, ...) with N >= 1; got {data.dtype} {tuple(data.shape)}")
-        if labels is not None and labels.shape != data.shape[:1]:
-            raise ValueError(f"labels must have shape ({len(data)},); got {tuple(labels.shape)}")
         self.path, self.data, self.labels = path, data, labels
-        self.num_classes = None if labels is None else int(labels.max()) + 1
+        self.num_classes = None if labels is None else _count_classes(labels, len(data))
 
     def denoiser(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """E[z | x_t = x, y], shaped like x: an average of the data. Singular at t=1 (ValueError on the CPU)."""

@@ -7,12 +7,13 @@ field, w>1 guides. Papers that write (1 + w') u(x | y) - w' u(x | null) mean w' 
 
 import math
 from collections.abc import Callable
+from numbers import Real
 
 import torch
 from torch import Tensor
 
 from labkit.schedules import Schedule
-from labkit.shapes import Field, check_time_shape, expand_t
+from labkit.shapes import Field, check_labels, check_sigma, check_time_shape, expand_t
 
 
 def conditional(model: Field, y: Tensor) -> Field:
@@ -44,6 +45,7 @@ def guided(model: Field, y: Tensor, w: float, null: int, interval: tuple[float, 
     always = (lo, hi) == (0, 1)
 
     def field(x: Tensor, t: Tensor) -> Tensor:
+        check_labels(y, x, largest=null)
         if w == 1:
             return model(x, t, y)
         nulls = torch.full_like(y, null)
@@ -74,6 +76,8 @@ def classifier_guided(
     Diffusion Models Beat GANs on Image Synthesis (2021), section 4.1.
     """
     _check_scale(w)
+    if not 0 < t_min < 1:
+        raise ValueError(f"t_min must lie in (0, 1); got {t_min}")
 
     def field(x: Tensor, t: Tensor) -> Tensor:
         late = t.clamp_min(t_min)
@@ -110,6 +114,8 @@ def sde_drift(velocity: Field, score: Field, sigma: float | Callable[[Tensor], T
     An Introduction to Flow Matching and Diffusion Models (2025), the SDE extension trick.
     """
 
+    check_sigma(sigma)
+
     def field(x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         sigma_t = expand_t(sigma(t), x) if callable(sigma) else sigma
         return velocity(x, t, y) + 0.5 * sigma_t**2 * score(x, t, y)
@@ -118,5 +124,5 @@ def sde_drift(velocity: Field, score: Field, sigma: float | Callable[[Tensor], T
 
 
 def _check_scale(w: float) -> None:
-    if isinstance(w, Tensor) or not math.isfinite(w):
-        raise ValueError(f"w must be a finite number; got {w}")
+    if not isinstance(w, Real) or not math.isfinite(w):
+        raise ValueError(f"w must be a finite number; got {w!r}")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from labkit.paths import GaussianPath
 from labkit.schedules import Schedule
-from labkit.shapes import Field, expand_t
+from labkit.shapes import Field, check_same_shape, expand_t
 
 
 def draw_times(schedule: Schedule, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -39,7 +39,7 @@ def cfm_loss(
     """
     t = draw_times(path.schedule, z, generator) if t is None else t
     x_t, v_t, _ = path.sample(z, t, eps, generator)
-    return (model(x_t, t, y) - v_t).square().mean()
+    return (_predict(model, x_t, t, y) - v_t).square().mean()
 
 
 def eps_loss(
@@ -58,7 +58,7 @@ def eps_loss(
     """
     t = draw_times(path.schedule, z, generator) if t is None else t
     x_t, _, eps = path.sample(z, t, eps, generator)
-    return (model(x_t, t, y) - eps).square().mean()
+    return (_predict(model, x_t, t, y) - eps).square().mean()
 
 
 def dsm_loss(
@@ -81,7 +81,7 @@ def dsm_loss(
     t = draw_times(path.schedule, z, generator) if t is None else t
     x_t, _, eps = path.sample(z, t, eps, generator)
     beta_t = expand_t(path.schedule(t).beta_t, z)
-    error = beta_t * model(x_t, t, y) + eps
+    error = beta_t * _predict(model, x_t, t, y) + eps
     return (error if weighted else error / beta_t).square().mean()
 
 
@@ -95,3 +95,10 @@ def drop_labels(y: Tensor, p: float, null: int, generator: torch.Generator | Non
     on = y.device if generator is None else generator.device
     dropped = torch.rand(y.shape, generator=generator, device=on).to(y.device) < p
     return torch.where(dropped, null, y)
+
+
+def _predict(model: Field, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+    """The model's output, refused if broadcasting would turn a wrong shape into a plausible loss."""
+    predicted = model(x_t, t, y)
+    check_same_shape("the model's output", predicted, x_t)
+    return predicted

@@ -39,8 +39,8 @@ def sliced_w2(x: Tensor, y: Tensor, *, projections: int = 128, generator: torch.
     directions = (directions / directions.norm(dim=0)).to(x.device)
     a, b = (x.double() @ directions).sort(dim=0).values, (y.double() @ directions).sort(dim=0).values
     # Both quantile functions are steps: constant between neighbouring levels of the merged grid i/n, j/m.
-    levels = torch.cat((torch.arange(1, len(a) + 1) / len(a), torch.arange(1, len(b) + 1) / len(b))).double()
-    levels = levels.sort().values
+    steps = [torch.arange(1, n + 1, dtype=torch.float64) / n for n in (len(a), len(b))]
+    levels = torch.cat(steps).sort().values
     widths = levels.diff(prepend=levels.new_zeros(1))
     middle = levels - widths / 2
     i, j = (middle * len(a)).long().clamp_max(len(a) - 1), (middle * len(b)).long().clamp_max(len(b) - 1)

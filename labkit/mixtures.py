@@ -37,6 +37,8 @@ class GaussianMixture:
     def __init__(self, means: Tensor, stds_or_covs: float | Tensor, weights: Tensor | None = None) -> None:
         if means.ndim != 2:
             raise ValueError(f"means must have shape (K, d); got {tuple(means.shape)}")
+        if not means.isfinite().all():
+            raise ValueError("means must be finite; they hold inf or NaN")
         count, dim = means.shape
         spread = torch.as_tensor(stds_or_covs, dtype=means.dtype)
         if spread.ndim <= 1 and spread.shape in ((), (count,)):
@@ -49,14 +51,15 @@ class GaussianMixture:
                 f"got {tuple(spread.shape)}"
             )
         weights = torch.ones(count, dtype=means.dtype) if weights is None else weights
-        if weights.shape != (count,) or not (weights > 0).all():
+        if weights.shape != (count,) or not (weights.isfinite() & (weights > 0)).all():
             raise ValueError(f"weights must be {count} positive numbers; got {weights.tolist()}")
-        if not torch.allclose(covs, covs.mT):
+        if not torch.allclose(covs, covs.mT, equal_nan=True):
             raise ValueError("covariances must be symmetric")
+        proper = spread.isfinite().all() and (spread.ndim > 1 or (spread > 0).all())
+        if not proper or not torch.linalg.cholesky_ex(covs).info.eq(0).all():
+            raise ValueError("every component needs a positive definite covariance (standard deviations above 0)")
         # (K, d) and (K, d, d): columns of `bases` are the eigenvectors of Sigma_k.
         self.eigenvalues, self.bases = torch.linalg.eigh(covs)
-        if not (self.eigenvalues > 0).all():
-            raise ValueError("every component needs a positive definite covariance (standard deviations above 0)")
         self.means, self.weights = means, weights / weights.sum()
 
     @property

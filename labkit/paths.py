@@ -80,26 +80,12 @@ class Prediction:
     @cached_property
     def z(self) -> Tensor:
         """E[z | x_t = x], the denoiser."""
-        if self._given == "z":
-            return self._value
-        if self._given == "velocity":
-            # Cramer's rule on x = alpha z + beta eps, v = d_alpha z + d_beta eps.
-            scaled_d_beta, beta, determinant = self._row()
-            return (scaled_d_beta * self._x - beta * self._value) / determinant
-        return self._divide(self._x - self._beta * self.eps, self._alpha, "z", "alpha_t")
+        return self._data("z")
 
     @cached_property
     def eps(self) -> Tensor:
         """E[eps | x_t = x], the noise."""
-        if self._given == "eps":
-            return self._value
-        if self._given == "score":
-            return -self._beta * self._value
-        if self._given == "z":
-            return self._divide(self._x - self._alpha * self._value, self._beta, "eps", "beta_t")
-        _, _, determinant = self._row()
-        difference = self._alpha * self._value - self._d_alpha * self._x
-        return torch.where(self._d_beta.isfinite(), 1.0, self._beta) * difference / determinant
+        return self._noise("eps")
 
     @cached_property
     def velocity(self) -> Tensor:
@@ -107,12 +93,11 @@ class Prediction:
         if self._given == "velocity":
             return self._value
         if self._given == "score":
-            # beta d_beta stays finite where d_beta alone does not.
-            return self._d_alpha * self.z - self._beta_d_beta * self._value
-        eps = self.eps
+            # d_beta eps = -beta d_beta score, which stays finite where d_beta alone does not.
+            return self._d_alpha * self._data("velocity") - self._beta_d_beta * self._value
         if self._on_cpu and not self._d_beta.isfinite().all():
             raise ValueError(self._singular("velocity", "d_beta_t diverges"))
-        return self._d_alpha * self.z + self._d_beta * eps
+        return self._d_alpha * self._data("velocity") + self._d_beta * self._noise("velocity")
 
     @cached_property
     def score(self) -> Tensor:
@@ -123,15 +108,36 @@ class Prediction:
             determinant = self._alpha * self._beta_d_beta - self._beta**2 * self._d_alpha
             difference = self._d_alpha * self._x - self._alpha * self._value
             return self._divide(difference, determinant, "score", "beta_t")
-        return self._divide(-self.eps, self._beta, "score", "beta_t")
+        return self._divide(-self._noise("score"), self._beta, "score", "beta_t")
 
-    def _row(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The velocity's equation and its determinant with x's; scaled by beta_t where d_beta_t diverges."""
-        finite = self._d_beta.isfinite()
-        scale = torch.where(finite, 1.0, self._beta)
-        scaled_d_beta = torch.where(finite, self._d_beta, self._beta_d_beta)
-        determinant = self._alpha * scaled_d_beta - scale * self._beta * self._d_alpha
-        return scaled_d_beta, scale * self._beta, determinant
+    def _data(self, read: str) -> Tensor:
+        """E[z | x_t = x], on the way to what is `read`."""
+        if self._given == "z":
+            return self._value
+        if self._given == "velocity":
+            d_beta, determinant = self._cramer()
+            return (d_beta * self._x - self._beta * self._value) / determinant
+        return self._divide(self._x - self._beta * self._noise(read), self._alpha, read, "alpha_t")
+
+    def _noise(self, read: str) -> Tensor:
+        """E[eps | x_t = x], on the way to what is `read`."""
+        if self._given == "eps":
+            return self._value
+        if self._given == "score":
+            return -self._beta * self._value
+        if self._given == "z":
+            return self._divide(self._x - self._alpha * self._value, self._beta, read, "beta_t")
+        _, determinant = self._cramer()
+        noise = (self._alpha * self._value - self._d_alpha * self._x) / determinant
+        return torch.where(self._d_beta.isfinite(), noise, self._beta * noise)
+
+    def _cramer(self) -> tuple[Tensor, Tensor]:
+        """Cramer's rule on x = alpha z + beta eps, v = d_alpha z + d_beta eps: d_beta and the determinant.
+
+        Where d_beta diverges, the second equation is multiplied by beta first.
+        """
+        d_beta = torch.where(self._d_beta.isfinite(), self._d_beta, self._beta_d_beta)
+        return d_beta, self._alpha * d_beta - self._beta * self._d_alpha
 
     @property
     def _on_cpu(self) -> bool:

@@ -27,18 +27,30 @@ def load_pretrained(name: str, device: torch.device | str | None = None) -> tupl
     try:
         model = build(card)
         model.load_state_dict(state_dict)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (ValueError, RuntimeError) as error:
         raise ValueError(f"{name}.safetensors does not hold the model that its card describes: {error}") from error
     return model.to(device).eval().requires_grad_(False), card
 
 
 def save_pretrained(name: str, model: nn.Module, card: Card) -> Card:
-    """Write a model's weights and card into the assets. `card.details["model"]` describes it, see `build`."""
-    build(card)  # a card that cannot build its model is refused before anything is written
+    """Write a model's weights and card into the assets. `card.details["model"]` describes it, see `build`.
+
+    Raises ValueError, before anything is written, if the weights do not fit what the card describes.
+    """
+    try:
+        build(card).load_state_dict(model.state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"the card does not describe this model: {error}") from error
     return write_weights(FOLDER / f"{name}.safetensors", model.state_dict(), card)
 
 
 def build(card: Card) -> nn.Module:
-    """The untrained model that a card describes: `details["model"] = {"class": "UNet", "arguments": {...}}`."""
-    description = card.details["model"]
-    return ARCHITECTURES[description["class"]](**description["arguments"])
+    """The untrained model that a card describes: `details["model"] = {"class": "UNet", "arguments": {...}}`.
+
+    Raises ValueError if it describes none.
+    """
+    try:
+        description = card.details["model"]
+        return ARCHITECTURES[description["class"]](**description["arguments"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the card of {card.title!r} describes no model that can be built: {error!r}") from error

@@ -26,8 +26,8 @@ def device() -> torch.device:
         chosen = torch.device(wanted)
     except RuntimeError as error:
         raise ValueError(f"LABKIT_DEVICE must be cpu, cuda, cuda:N or mps; got {wanted!r}") from error
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(chosen.type, False):
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (chosen.index or 0) >= count.get(chosen.type, 0):
         raise ValueError(f"LABKIT_DEVICE is {wanted!r}, but this machine has no such device that torch can use")
     return chosen
 

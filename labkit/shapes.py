@@ -4,7 +4,9 @@ Everywhere in `labkit` time `t` has shape (B,), one number per sample. Whatever 
 (B, ...) by a function of time goes through `expand_t` first.
 """
 
+import math
 from collections.abc import Callable
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -64,6 +66,12 @@ def check_labels(y: Tensor, x: Tensor, largest: int) -> None:
         low, high = y.min().item(), y.max().item()
         if low < 0 or high > largest:
             raise ValueError(f"y must hold labels in 0..{largest}; got values from {low} to {high}")
+
+
+def check_sigma(sigma: float | Callable[[Tensor], Tensor]) -> None:
+    """Raise ValueError unless a diffusion coefficient is a callable or a finite number >= 0."""
+    if not callable(sigma) and not (isinstance(sigma, Real) and math.isfinite(sigma) and sigma >= 0):
+        raise ValueError(f"sigma must be finite and at least 0; got {sigma!r}")
 
 
 def check_same_shape(name: str, value: Tensor, x: Tensor) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from labkit.runtime import randn_like
-from labkit.shapes import TIME_TOLERANCE, Field, expand_t
+from labkit.shapes import TIME_TOLERANCE, Field, check_sigma, expand_t
 
 Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -69,8 +69,7 @@ def euler_maruyama(
     `sigma` is the diffusion coefficient, a number >= 0 or a callable (B,) -> (B,); the noise comes in here, once.
     Kloeden, Platen: Numerical Solution of Stochastic Differential Equations (1992), section 9.1.
     """
-    if not callable(sigma) and not (math.isfinite(sigma) and sigma >= 0):
-        raise ValueError(f"sigma must be finite and at least 0; got {sigma}")
+    check_sigma(sigma)
 
     def step(x: Tensor, t: Tensor, dt: Tensor) -> Tensor:
         sigma_t = expand_t(sigma(t), x) if callable(sigma) else sigma
@@ -128,7 +127,8 @@ def adaptive(field: Field, x: Tensor, ts: Tensor, *, rtol: float = 1e-5, atol: f
     ts = _check_start(x, ts)
 
     def at(t: Tensor, x: Tensor) -> Tensor:
-        return field(x, t.to(ts.dtype).expand(len(x)))
+        # The guess of the first step's size would look beyond the grid, where fields need not exist.
+        return field(x, t.to(ts.dtype).clamp(ts[0], ts[-1]).expand(len(x)))
 
     return odeint(at, x, ts, rtol=rtol, atol=atol, method="dopri5", options={"step_t": ts[1:]})[-1]
 
@@ -156,7 +156,7 @@ def log_likelihood(
         with torch.enable_grad():
             flat = state[:, :dim].detach().requires_grad_(True)
             u = field(flat.reshape(shape), t).reshape(-1, dim)
-            div = sum((torch.autograd.grad(u, flat, e, retain_graph=True)[0] * e).sum(1) for e in signs)
+            div = sum((_pull_back(u, flat, e) * e).sum(1) for e in signs)
         return torch.cat((u.detach(), div[:, None] / (probes or 1)), dim=1)
 
     step = rk4(with_divergence)
@@ -166,6 +166,13 @@ def log_likelihood(
         state = step(state, t.expand(len(x)), t_before - t)
     x_0, minus_integral = state[:, :dim], state[:, dim]
     return -0.5 * x_0.square().sum(1) - dim / 2 * math.log(2 * math.pi) + minus_integral
+
+
+def _pull_back(u: Tensor, x: Tensor, e: Tensor) -> Tensor:
+    """e^T du/dx, which is 0 for a field that does not depend on x."""
+    if not u.requires_grad:
+        return torch.zeros_like(x)
+    return torch.autograd.grad(u, x, e, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
 
 
 def _check_start(x: Tensor, ts: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ an accelerator; losses stay on the device and are read every CHECK_EVERY steps, 
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,7 +51,8 @@ def power_ema(gamma: float) -> Callable:
 
     @torch.no_grad()
     def update(averaged: list[Tensor], current: list[Tensor], seen: Tensor) -> None:
-        weight = 1 - (1 - 1 / (seen + 1)) ** (gamma + 1)
+        # 1 - (1 - 1/n)^(gamma + 1), without losing digits where n is large.
+        weight = -torch.expm1((gamma + 1) * torch.log1p(-1 / (seen + 1)))
         for mean, new in zip(averaged, current, strict=True):
             mean.lerp_(new, weight.to(device=mean.device, dtype=mean.dtype))
 
@@ -61,7 +62,7 @@ def power_ema(gamma: float) -> Callable:
 def fit(
     model: nn.Module,
     loss_fn: LossFn,
-    batches: Iterator[tuple[Tensor, Tensor]],
+    batches: Iterable[tuple[Tensor, Tensor]],
     *,
     steps: int,
     lr: float,
@@ -78,23 +79,25 @@ def fit(
 
     Arguments:
         loss_fn: `loss_fn(model, z, y)` -> scalar; its randomness is torch's global one.
-        batches: yields `(z, y)` on the model's device, without end; with `state_dict` and `load_state_dict` if training
-            is to be resumed (`labkit.data.batches` and `draws` have them).
+        batches: yields `(z, y)` on the model's device, at least `steps` times; with `state_dict` and `load_state_dict`
+            if training is to be resumed (`labkit.data.batches` and `draws` have them).
         steps: optimiser steps in all, those before a resume included.
         lr: AdamW's largest learning rate, reached after `warmup` steps (default 5% of all) and then falling to 0.
         clip: largest norm of the gradient.
         ema_gamma: exponent of the averaging rule `power_ema`.
-        checkpoint: file that is replaced every `checkpoint_seconds` and at the end.
+        checkpoint: file that is replaced at the end, and after every `checkpoint_seconds` (the clock is read every 50
+            steps).
         resume: a checkpoint of the same training to continue from; on the CPU the result equals an uninterrupted run.
         progress: show a bar.
     Raises ValueError for arguments out of range and for a checkpoint that does not fit; RuntimeError if the loss or the
     gradient is no longer finite, naming the step: the last good checkpoint stays.
     """
-    warmup = max(1, steps // 20) if warmup is None else warmup
-    if steps < 1 or not 0 < warmup <= steps:
+    warmup = max(1, int(steps) // 20) if warmup is None else warmup
+    if not isinstance(steps, int) or steps < 1 or not 0 < warmup <= steps:
         raise ValueError(f"steps must be at least 1 and warmup in 1..steps; got steps={steps}, warmup={warmup}")
-    if not (math.isfinite(lr) and lr > 0):
-        raise ValueError(f"lr must be finite and positive; got {lr}")
+    for name, value in {"lr": lr, "clip": clip, "ema_gamma": ema_gamma}.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be finite and positive; got {value}")
     on = next(model.parameters()).device
 
     model.to(memory_format=torch.channels_last)  # faster convolutions; leaves everything but 4-D weights alone
@@ -126,13 +129,12 @@ def fit(
     rows: list[Tensor] = []
     started = saved = time.perf_counter()
     before = history.seconds
+    stream = iter(batches)
     model.train()
     with tqdm(total=steps, initial=history.steps, disable=not progress, file=sys.stdout, mininterval=1.0) as bar:
         while history.steps < steps:
             for _ in range(min(CHECK_EVERY, steps - history.steps)):
-                z, y = next(batches)
-                if not history.losses and not rows:
-                    _check_batch(z, on)
+                z, y = _next_batch(stream, history.steps + len(rows), on)
                 with autocast(on):
                     loss = loss_fn(model, z, y)
                 scaler.scale(loss).backward()
@@ -159,13 +161,21 @@ def fit(
     return history
 
 
-def _check_batch(z: Tensor, on: torch.device) -> None:
+def _next_batch(stream: Iterator[tuple[Tensor, Tensor]], step: int, on: torch.device) -> tuple[Tensor, Tensor]:
+    """The next batch; the very first one is checked, value by value."""
+    try:
+        z, y = next(stream)
+    except StopIteration:
+        raise ValueError(f"batches ended after {step} steps; they must last for all of them") from None
+    if step:
+        return z, y
     if not z.is_floating_point() or not z.isfinite().all():
         raise ValueError(
             f"batches must yield finite floating-point z; the first is {z.dtype}, finite: {bool(z.isfinite().all())}"
         )
     if z.device.type != on.type:
         raise ValueError(f"batches must yield tensors on the model's device, {on}; the first is on {z.device}")
+    return z, y
 
 
 def _read(rows: list[Tensor], history: History, scaled: bool) -> None:
@@ -184,7 +194,7 @@ def _read(rows: list[Tensor], history: History, scaled: bool) -> None:
     rows.clear()
 
 
-def _save(path: Path, parts: dict, batches: Iterator, settings: dict, history: History, on: torch.device) -> None:
+def _save(path: Path, parts: dict, batches: Iterable, settings: dict, history: History, on: torch.device) -> None:
     state = {name: part.state_dict() for name, part in parts.items()}
     state |= {"settings": settings, "losses": history.losses, "seconds": history.seconds}
     state |= {"rng": torch.get_rng_state(), "batches": batches.state_dict() if hasattr(batches, "state_dict") else None}
@@ -194,7 +204,7 @@ def _save(path: Path, parts: dict, batches: Iterator, settings: dict, history: H
         torch.save(state, temporary)
 
 
-def _load(path: Path, parts: dict, batches: Iterator, settings: dict, history: History, on: torch.device) -> None:
+def _load(path: Path, parts: dict, batches: Iterable, settings: dict, history: History, on: torch.device) -> None:
     if not path.is_file():
         raise ValueError(f"resume={str(path)!r} is no file; start without resume, or name a checkpoint that fit wrote")
     try:

@@ -1,7 +1,9 @@
 """`python -m labkit rebuild-mnist FOLDER`: make the embedded MNIST file from the four original idx files."""
 
 import gzip
+import math
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +26,11 @@ def from_idx(stream: bytes) -> np.ndarray:
     """
     if len(stream) < 4 or stream[:3] != b"\0\0\x08":
         raise ValueError("not an idx stream of unsigned bytes: it must begin with the bytes 0, 0, 8")
-    dimensions = stream[3]
-    shape = struct.unpack_from(f">{dimensions}i", stream, 4)
-    return np.frombuffer(stream, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    header = 4 + 4 * stream[3]
+    shape = struct.unpack_from(f">{stream[3]}i", stream, 4) if len(stream) >= header else ()
+    if len(stream) != header + math.prod(shape):
+        raise ValueError(f"not an idx stream of unsigned bytes: {len(stream)} bytes do not fit its header")
+    return np.frombuffer(stream, np.uint8, offset=header).reshape(shape)
 
 
 def to_idx(array: np.ndarray) -> bytes:
@@ -42,12 +46,12 @@ def rebuild_mnist(folder: Path, target: Path = FOLDER / "mnist.npz") -> Path:
     arrays = {}
     for key, (name, _) in IDX_FILES.items():
         plain, packed = folder / name, folder / f"{name}.gz"
-        if plain.is_file():
-            arrays[key] = from_idx(plain.read_bytes())
-        elif packed.is_file():
-            arrays[key] = from_idx(gzip.decompress(packed.read_bytes()))
-        else:
+        if not plain.is_file() and not packed.is_file():
             raise ValueError(f"{folder} must hold the four MNIST idx files; {name} (or {name}.gz) is missing")
+        try:
+            arrays[key] = from_idx(plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes()))
+        except (ValueError, EOFError, OSError, zlib.error) as error:
+            raise ValueError(f"{name} in {folder} is damaged: {error}") from error
     with atomic_write(target) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
     write_card(

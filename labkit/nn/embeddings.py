@@ -19,7 +19,7 @@ class FourierTime(nn.Module):
     def __init__(self, dim: int, highest: float = 16.0) -> None:
         super().__init__()
         if dim < 2 or dim % 2:
-            raise ValueError(f"dim must be even and at least 2; got {dim}")
+            raise ValueError(f"the width of the time embedding must be even and at least 2; got {dim}")
         frequencies = torch.logspace(math.log2(0.25), math.log2(highest), dim // 2, base=2.0)
         self.register_buffer("frequencies", frequencies, persistent=False)
 
@@ -37,6 +37,8 @@ class Conditioning(nn.Module):
 
     def __init__(self, dim: int, num_classes: int | None) -> None:
         super().__init__()
+        if num_classes is not None and num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, or None for a network without labels; got {num_classes}")
         self.num_classes = num_classes
         self.time = nn.Sequential(FourierTime(dim), nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.label = None if num_classes is None else nn.Embedding(num_classes + 1, dim)

@@ -13,12 +13,15 @@ class MLP(nn.Module):
     Arguments:
         dim: dimension of x.
         num_classes: K, or None for a network without labels; label K is "no class given", and so is y=None.
-        width: hidden units of every layer.
+        width: hidden units of every layer, an even number.
         depth: hidden layers.
     """
 
     def __init__(self, dim: int = 2, num_classes: int | None = None, *, width: int = 128, depth: int = 3) -> None:
         super().__init__()
+        for name, value in {"dim": dim, "width": width, "depth": depth}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1; got {value}")
         self.dim = dim
         self.num_classes = num_classes
         self.conditioning = Conditioning(width, num_classes)

@@ -53,7 +53,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, head_dim: int = 32) -> None:
         super().__init__()
-        self.heads = max(1, channels // head_dim)
+        self.heads = channels // head_dim if channels % head_dim == 0 else 1
         self.norm = group_norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = nn.Conv2d(channels, channels, 1)
@@ -91,8 +91,11 @@ class UNet(nn.Module):
         emb_dim: int = 128,
     ) -> None:
         super().__init__()
-        if not widths or any(width % 8 for width in widths):
+        if not widths or any(width < 8 or width % 8 for width in widths):
             raise ValueError(f"widths must be multiples of 8, one a level; got {widths}")
+        for name, value in {"channels": channels, "blocks": blocks, "patch": patch}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1; got {value}")
         self.channels, self.num_classes, self.patch = channels, num_classes, patch
         self.smallest = patch * 2 ** (len(widths) - 1)
         pixels = channels * patch**2

@@ -1,0 +1,81 @@
+"""Figures show the numbers they are given."""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from labkit.plotting import image_grid, loss_curve, tile, to_png, use_style
+
+
+def checker(count):
+    """`count` images 3x5 of ink (+1), except that image i has paper (-1) in its first i pixels."""
+    images = torch.ones(count, 1, 3, 5)
+    for index, image in enumerate(images):
+        image.view(-1)[:index] = -1
+    return images
+
+
+def test_tile_puts_every_image_where_reading_order_says():
+    sheet = tile(checker(6), columns=3, gap=1)
+    assert sheet.shape == (2 * 3 + 1, 3 * 5 + 2)
+    for index in range(6):
+        top, left = (index // 3) * 4, (index % 3) * 6
+        assert (sheet[top : top + 3, left : left + 5] == 255).sum() == index  # paper pixels count the image
+
+
+def test_tile_draws_ink_dark_and_paper_white_within_half_a_shade():
+    levels = torch.linspace(-1, 1, 256).reshape(1, 1, 16, 16)
+    expected = 127.5 * (1 - levels[0, 0].numpy())
+    assert np.abs(tile(levels, columns=1).astype(float) - expected).max() <= 5  # 32 shades are 8 apart
+
+
+def test_tile_refuses_what_is_no_sheet_of_images():
+    with pytest.raises(ValueError, match=r"images must have shape \(N, 1, H, W\); got \(2, 3, 4, 4\)"):
+        tile(torch.zeros(2, 3, 4, 4), columns=1)
+    with pytest.raises(ValueError, match="columns must divide the number of images, 4; got 3"):
+        tile(torch.zeros(4, 1, 4, 4), columns=3)
+
+
+def test_image_grid_labels_stand_at_the_centres_of_rows_and_columns():
+    _, ax = plt.subplots()
+    assert image_grid(ax, checker(6), columns=3, row_labels=["a", "b"], column_labels=["x", "y", "z"]) is ax
+    assert ax.get_yticks().tolist() == [1, 1 + 3 + 2]
+    assert ax.get_xticks().tolist() == [2, 2 + 5 + 2, 2 + 2 * (5 + 2)]
+    plt.close()
+
+
+def test_loss_curve_draws_every_step_and_the_known_first_loss():
+    losses = [2.0, 1.5, 1.25, 1.0]
+    _, ax = plt.subplots()
+    loss_curve(ax, losses, first=1.9)
+    raw, smooth, first = ax.lines
+    assert raw.get_ydata().tolist() == losses
+    assert smooth.get_ydata().tolist() == losses  # a window of 1 for so short a run
+    assert set(first.get_ydata()) == {1.9}
+    plt.close()
+
+
+def test_the_running_mean_keeps_a_constant_loss():
+    _, ax = plt.subplots()
+    loss_curve(ax, [0.5] * 2000)
+    assert np.allclose(ax.lines[1].get_ydata(), 0.5)
+    assert len(ax.lines[1].get_ydata()) == 2000 - 50 + 1
+    plt.close()
+
+
+def test_png_of_an_array_decodes_to_its_pixels_enlarged():
+    sheet = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+    decoded = np.asarray(Image.open(io.BytesIO(to_png(sheet, scale=2))))
+    assert (decoded == np.kron(sheet, np.ones((2, 2), dtype=np.uint8))).all()
+
+
+def test_png_of_a_figure_is_opaque_white_in_the_style():
+    with plt.rc_context():
+        use_style()
+        fig = plt.figure(figsize=(1, 1))
+        corner = np.asarray(Image.open(io.BytesIO(to_png(fig))).convert("RGBA"))[0, 0]
+    assert corner.tolist() == [255, 255, 255, 255]

@@ -1,0 +1,44 @@
+"""The README's commands and sentences are true of the repository."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+    return [text for name, text in found if name == language]
+
+
+def test_the_quick_start_is_two_lines_one_for_the_lab_and_one_for_the_tests():
+    lab, tests = [block.strip() for block in blocks("")]
+    assert lab == 'python -m pip install -e ".[lab]" && jupyter lab notebooks'
+    assert tests == 'python -m pip install -e ".[test]" && pytest'
+
+
+def test_the_example_draws_ten_images():
+    (example,) = [block for block in blocks("python") if "import" in block]
+    names = {}
+    exec(example.replace("linspace(0, 1, 17)", "linspace(0, 1, 3)"), names)
+    assert names["x_1"].shape == (10, 1, 32, 32) and names["x_1"].isfinite().all()
+
+
+def test_every_file_it_links_to_exists():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    assert links and all((ROOT / link).exists() for link in links)
+
+
+def test_every_notebook_is_listed():
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert f"notebooks/{path.name}" in README
+
+
+def test_the_floors_it_shows_are_the_ones_the_house_test_enforces():
+    shown = dict(re.findall(r"^\| (\d) \| (.+) \|$", README, flags=re.MULTILINE))
+    named = {name: int(floor) for floor, files in shown.items() for name in re.findall(r"`(\w+)/?`", files)}
+    on_disk = {
+        path.stem for path in (ROOT / "labkit").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert set(named) == on_disk - {"__init__"}

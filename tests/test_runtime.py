@@ -1,0 +1,149 @@
+"""The machine: device, profile, precision, seeds and noise."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from labkit.runtime import PROFILES, autocast, device, half_precision, machine, profile, randn_like, seed_everything
+
+
+def pretend(monkeypatch, cuda=0, mps=False, **environment):
+    """A machine with `cuda` CUDA devices, MPS or not, and no LABKIT_ variable except those given."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    for name in ("LABKIT_DEVICE", "LABKIT_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"), [(1, True, "cuda"), (1, False, "cuda"), (0, True, "mps"), (0, False, "cpu")]
+)
+def test_unset_the_device_is_cuda_before_mps_before_cpu(monkeypatch, cuda, mps, expected):
+    pretend(monkeypatch, cuda, mps)
+    assert device() == torch.device(expected)
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "cuda:1", "mps"])
+def test_labkit_device_overrides_the_choice(monkeypatch, name):
+    pretend(monkeypatch, cuda=2, mps=True, LABKIT_DEVICE=name)
+    assert device() == torch.device(name)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "CPU", " "])
+def test_a_name_that_is_no_device_is_refused(monkeypatch, name):
+    pretend(monkeypatch, LABKIT_DEVICE=name)
+    with pytest.raises(ValueError, match=f"LABKIT_DEVICE must be cpu, cuda, cuda:N or mps; got '{name}'"):
+        device()
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps", "meta"])
+def test_a_device_that_the_machine_lacks_is_refused(monkeypatch, name):
+    pretend(monkeypatch, LABKIT_DEVICE=name)
+    with pytest.raises(ValueError, match=f"LABKIT_DEVICE is '{name}', but this machine has no such device"):
+        device()
+
+
+def test_a_cuda_device_beyond_the_last_one_is_refused(monkeypatch):
+    pretend(monkeypatch, cuda=1, LABKIT_DEVICE="cuda:7")
+    with pytest.raises(ValueError, match="LABKIT_DEVICE is 'cuda:7', but this machine has no such device"):
+        device()
+
+
+@pytest.mark.parametrize(("cuda", "mps", "expected"), [(1, False, "gpu"), (0, True, "cpu"), (0, False, "cpu")])
+def test_unset_the_profile_is_gpu_where_cuda_is_and_cpu_elsewhere(monkeypatch, cuda, mps, expected):
+    pretend(monkeypatch, cuda, mps)
+    assert profile() == expected
+
+
+@pytest.mark.parametrize("cuda", [0, 1])
+@pytest.mark.parametrize("name", ["fast", "cpu", "gpu"])
+def test_labkit_profile_is_taken_at_its_word(monkeypatch, name, cuda):
+    pretend(monkeypatch, cuda, LABKIT_PROFILE=name)
+    assert profile() == name
+
+
+@pytest.mark.parametrize("name", ["turbo", "Fast", "cuda"])
+def test_an_unknown_profile_is_refused_with_the_known_ones(monkeypatch, name):
+    pretend(monkeypatch, LABKIT_PROFILE=name)
+    with pytest.raises(ValueError, match=f"LABKIT_PROFILE must be one of {', '.join(PROFILES)}; got '{name}'"):
+        profile()
+
+
+def draw_everywhere(seed):
+    generator = seed_everything(seed)
+    return random.random(), np.random.rand(), torch.rand(()).item(), torch.rand((), generator=generator).item()
+
+
+def test_a_seed_repeats_python_numpy_torch_and_its_generator():
+    first, again, other = draw_everywhere(7), draw_everywhere(7), draw_everywhere(8)
+    assert first == again
+    assert all(a != b for a, b in zip(first, other, strict=True))
+
+
+def test_the_returned_generator_is_separate_from_the_global_one():
+    generator = seed_everything(7)
+    torch.rand(100, generator=generator)
+    after = torch.rand(5)
+    seed_everything(7)
+    assert torch.equal(torch.rand(5), after)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, "7", None])
+def test_what_is_no_seed_is_refused(seed):
+    with pytest.raises(ValueError, match=rf"seed must be an integer in 0\.\.2\*\*32 - 1; got {seed!r}"):
+        seed_everything(seed)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_noise_repeats_with_its_generator_in_the_shape_and_precision_of_x(dtype):
+    x = torch.zeros(2, 3, 5, dtype=dtype)
+    first, again, other = (randn_like(x, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert first.shape == x.shape and first.dtype == dtype
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert not x.any()
+
+
+def test_noise_without_a_generator_follows_the_global_seed():
+    torch.manual_seed(3)
+    first = randn_like(torch.zeros(9))
+    torch.manual_seed(3)
+    assert torch.equal(randn_like(torch.zeros(9)), first)
+
+
+def test_noise_is_standard_normal():
+    n = 100_000
+    noise = randn_like(torch.zeros(n, dtype=torch.float64), torch.Generator().manual_seed(0))
+    # Four standard errors each: var(mean) = 1/n, var(mean of x^2) = 2/n, var(mean of x^4) = 96/n.
+    for power, moment, variance in ((1, 0, 1), (2, 1, 2), (4, 3, 96)):
+        assert abs((noise**power).mean() - moment) < 4 * (variance / n) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"),
+    [((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((8, 9), torch.bfloat16), ((10, 0), torch.bfloat16)],
+)
+def test_cuda_works_in_bfloat16_from_ampere_on_and_in_float16_before(monkeypatch, capability, dtype):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert half_precision(torch.device("cuda")) == dtype
+
+
+def test_the_cpu_keeps_full_precision():
+    cpu = torch.device("cpu")
+    assert half_precision(cpu) is None
+    a = torch.rand(50, 50, dtype=torch.float32, generator=torch.Generator().manual_seed(0))
+    with autocast(cpu):
+        product = a @ a
+    assert product.dtype == torch.float32
+    # bfloat16 would be off by 4e-3; sums of 50 float32 products are off by less than 50 * 6e-8.
+    torch.testing.assert_close(product.double(), a.double() @ a.double(), rtol=3e-6, atol=0)
+
+
+def test_a_machine_in_words_names_the_device_its_threads_and_torch():
+    words = machine(torch.device("cpu"))
+    assert words.startswith("cpu (")
+    assert f"{torch.get_num_threads()} threads" in words and words.endswith(f"torch {torch.__version__}")
