@@ -119,11 +119,14 @@ class batches:  # noqa: N801 - used like a function: `for z, y in batches(...)`
         return to_float(self.images[chosen]), self.labels[chosen]
 
     def state_dict(self) -> dict:
-        """The place in the stream: generator states at the start of the epoch and now, and the position."""
-        return {"epoch": self._epoch_state, "now": self.generator.get_state(), "place": self._place}
+        """The place in the stream: position, and the generator's states at the start of the epoch and now."""
+        here = {"length": len(self.images), "place": self._place}
+        return here | {"epoch": self._epoch_state, "now": self.generator.get_state()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go to the place that `state_dict` described."""
+        """Go to the place that `state_dict` described. Raises ValueError if that was a stream of other data."""
+        if state["length"] != len(self.images):
+            raise ValueError(f"this stream has {len(self.images)} images; the state is of one with {state['length']}")
         self.generator.set_state(state["epoch"])
         self._shuffle()
         self.generator.set_state(state["now"])

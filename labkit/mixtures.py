@@ -35,8 +35,8 @@ class GaussianMixture:
     """
 
     def __init__(self, means: Tensor, stds_or_covs: float | Tensor, weights: Tensor | None = None) -> None:
-        if means.ndim != 2:
-            raise ValueError(f"means must have shape (K, d); got {tuple(means.shape)}")
+        if means.ndim != 2 or not means.is_floating_point():
+            raise ValueError(f"means must be float of shape (K, d); got {means.dtype} of shape {tuple(means.shape)}")
         if not means.isfinite().all():
             raise ValueError("means must be finite; they hold inf or NaN")
         count, dim = means.shape
@@ -54,10 +54,10 @@ class GaussianMixture:
         if weights.shape != (count,) or not (weights.isfinite() & (weights > 0)).all():
             raise ValueError(f"weights must be {count} positive numbers; got {weights.tolist()}")
         if not torch.allclose(covs, covs.mT, equal_nan=True):
-            raise ValueError("covariances must be symmetric")
+            raise ValueError("stds_or_covs must be symmetric matrices")
         proper = spread.isfinite().all() and (spread.ndim > 1 or (spread > 0).all())
         if not proper or not torch.linalg.cholesky_ex(covs).info.eq(0).all():
-            raise ValueError("every component needs a positive definite covariance (standard deviations above 0)")
+            raise ValueError("stds_or_covs must be finite standard deviations above 0 or positive definite matrices")
         # (K, d) and (K, d, d): columns of `bases` are the eigenvectors of Sigma_k.
         self.eigenvalues, self.bases = torch.linalg.eigh(covs)
         self.means, self.weights = means, weights / weights.sum()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from labkit.runtime import randn_like
-from labkit.shapes import TIME_TOLERANCE, Field, check_sigma, expand_t
+from labkit.shapes import TIME_TOLERANCE, Field, check_same_shape, check_sigma, expand_t
 
 Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -22,7 +22,7 @@ def euler(field: Field) -> Step:
     """x + dt u(x, t). Order 1, one evaluation a step."""
 
     def step(x: Tensor, t: Tensor, dt: Tensor) -> Tensor:
-        return x + dt * field(x, t)
+        return x + dt * _slope(field, x, t)
 
     return step
 
@@ -31,8 +31,8 @@ def heun(field: Field) -> Step:
     """Average of the slopes at both ends, the far one predicted by Euler. Order 2, two evaluations a step."""
 
     def step(x: Tensor, t: Tensor, dt: Tensor) -> Tensor:
-        k1 = field(x, t)
-        k2 = field(x + dt * k1, t + dt)
+        k1 = _slope(field, x, t)
+        k2 = _slope(field, x + dt * k1, t + dt)
         return x + dt / 2 * (k1 + k2)
 
     return step
@@ -42,8 +42,8 @@ def midpoint(field: Field) -> Step:
     """The slope half-way, predicted by half an Euler step. Order 2, two evaluations a step, none at the far end."""
 
     def step(x: Tensor, t: Tensor, dt: Tensor) -> Tensor:
-        half = x + dt / 2 * field(x, t)
-        return x + dt * field(half, t + dt / 2)
+        half = x + dt / 2 * _slope(field, x, t)
+        return x + dt * _slope(field, half, t + dt / 2)
 
     return step
 
@@ -52,10 +52,10 @@ def rk4(field: Field) -> Step:
     """The classical Runge-Kutta method. Order 4, four evaluations a step."""
 
     def step(x: Tensor, t: Tensor, dt: Tensor) -> Tensor:
-        k1 = field(x, t)
-        k2 = field(x + dt / 2 * k1, t + dt / 2)
-        k3 = field(x + dt / 2 * k2, t + dt / 2)
-        k4 = field(x + dt * k3, t + dt)
+        k1 = _slope(field, x, t)
+        k2 = _slope(field, x + dt / 2 * k1, t + dt / 2)
+        k3 = _slope(field, x + dt / 2 * k2, t + dt / 2)
+        k4 = _slope(field, x + dt * k3, t + dt)
         return x + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
     return step
@@ -73,7 +73,7 @@ def euler_maruyama(
 
     def step(x: Tensor, t: Tensor, dt: Tensor) -> Tensor:
         sigma_t = expand_t(sigma(t), x) if callable(sigma) else sigma
-        return x + dt * drift(x, t) + sigma_t * dt.sqrt() * randn_like(x, generator)
+        return x + dt * _slope(drift, x, t) + sigma_t * dt.sqrt() * randn_like(x, generator)
 
     return step
 
@@ -107,7 +107,7 @@ def adams_bashforth2(field: Field, x: Tensor, ts: Tensor) -> Tensor:
     ts = _check_start(x, ts)
     before, dt_before = None, None
     for t, t_next in pairwise(ts):
-        dt, slope = t_next - t, field(x, t.expand(len(x)))
+        dt, slope = t_next - t, _slope(field, x, t.expand(len(x)))
         r = 0.0 if before is None else dt / dt_before
         x = x + dt * slope if before is None else x + dt * ((1 + r / 2) * slope - r / 2 * before)
         before, dt_before = slope, dt
@@ -128,7 +128,7 @@ def adaptive(field: Field, x: Tensor, ts: Tensor, *, rtol: float = 1e-5, atol: f
 
     def at(t: Tensor, x: Tensor) -> Tensor:
         # The guess of the first step's size would look beyond the grid, where fields need not exist.
-        return field(x, t.to(ts.dtype).clamp(ts[0], ts[-1]).expand(len(x)))
+        return _slope(field, x, t.to(ts.dtype).clamp(ts[0], ts[-1]).expand(len(x)))
 
     return odeint(at, x, ts, rtol=rtol, atol=atol, method="dopri5", options={"step_t": ts[1:]})[-1]
 
@@ -155,7 +155,7 @@ def log_likelihood(
     def with_divergence(state: Tensor, t: Tensor) -> Tensor:
         with torch.enable_grad():
             flat = state[:, :dim].detach().requires_grad_(True)
-            u = field(flat.reshape(shape), t).reshape(-1, dim)
+            u = _slope(field, flat.reshape(shape), t).reshape(-1, dim)
             div = sum((_pull_back(u, flat, e) * e).sum(1) for e in signs)
         return torch.cat((u.detach(), div[:, None] / (probes or 1)), dim=1)
 
@@ -166,6 +166,13 @@ def log_likelihood(
         state = step(state, t.expand(len(x)), t_before - t)
     x_0, minus_integral = state[:, :dim], state[:, dim]
     return -0.5 * x_0.square().sum(1) - dim / 2 * math.log(2 * math.pi) + minus_integral
+
+
+def _slope(field: Field, x: Tensor, t: Tensor) -> Tensor:
+    """field(x, t), refused if broadcasting would hide that it is not shaped like x."""
+    value = field(x, t)
+    check_same_shape("the field's value", value, x)
+    return value
 
 
 def _pull_back(u: Tensor, x: Tensor, e: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def write_idx_folder(folder, packed=()):
 
 def test_rebuilding_from_idx_files_gives_the_same_arrays_and_a_card(tmp_path):
     arrays = write_idx_folder(tmp_path / "idx", packed=("train_images", "test_labels"))
-    target = rebuild_mnist(tmp_path / "idx", tmp_path / "made" / "mnist.npz")
+    target = rebuild_mnist(tmp_path / "idx", tmp_path / "made" / "mnist.npz", published=False)
     with np.load(target) as made:
         assert set(made.files) == set(arrays) and all(np.array_equal(made[key], arrays[key]) for key in arrays)
     assert read_card(target).details["arrays"] == {key: list(value.shape) for key, value in arrays.items()}
@@ -72,16 +72,19 @@ def test_rebuilding_names_the_file_that_is_missing_or_damaged_and_writes_nothing
         write_idx_folder(tmp_path / name)
         (tmp_path / name / name).unlink()
         with pytest.raises(ValueError, match=rf"hold the four MNIST idx files; {name} \(or {name}\.gz\) is missing"):
-            rebuild_mnist(tmp_path / name, tmp_path / "mnist.npz")
+            rebuild_mnist(tmp_path / name, tmp_path / "mnist.npz", published=False)
     (tmp_path / name / f"{name}.gz").write_bytes(b"<html>404: not found</html>")
-    with pytest.raises(ValueError, match=name):
-        rebuild_mnist(tmp_path / name, tmp_path / "mnist.npz")
+    with pytest.raises(ValueError, match=f"{name} in .* is damaged: "):
+        rebuild_mnist(tmp_path / name, tmp_path / "mnist.npz", published=False)
+    write_idx_folder(tmp_path / "other")  # whole files of those names, but not MNIST's
+    with pytest.raises(ValueError, match=f"{next(iter(IDX_FILES.values()))[0]} .* is not MNIST's"):
+        rebuild_mnist(tmp_path / "other", tmp_path / "mnist.npz")
     assert not (tmp_path / "mnist.npz").exists()
 
 
 @pytest.mark.parametrize("stream", [b"", b"PNG or so", IDX[1:], IDX[:-1], IDX + b"\0", IDX[:9], IDX[:4]])
 def test_what_is_no_idx_stream_is_refused(stream):
-    with pytest.raises(ValueError, match=r"not an idx stream|cannot reshape"):
+    with pytest.raises(ValueError, match="not an idx stream of unsigned bytes: "):
         from_idx(stream)
 
 
@@ -197,3 +200,9 @@ def test_the_checkerboard_is_uniform_on_its_eight_dark_squares():
     pairs = torch.cat((y[:, None], square), dim=1).unique(dim=0)
     assert len(pairs) == 8 == len(pairs[:, 1:].unique(dim=0))  # a label is a square and a square a label
     assert min(chisquare(y.bincount()).pvalue, *(kstest(axis, "uniform").pvalue for axis in (z - square).T)) > 1e-4
+
+
+def test_the_place_in_a_stream_of_other_data_is_refused():
+    short, long = (batches(torch.zeros(n, 2), torch.zeros(n), 2) for n in (4, 6))
+    with pytest.raises(ValueError, match="this stream has 4 images; the state is of one with 6"):
+        short.load_state_dict(long.state_dict())

@@ -119,15 +119,15 @@ MEANS, EYES = torch.zeros(3, 2), torch.eye(2).expand(3, 2, 2)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((torch.zeros(3), 1.0), r"means must have shape \(K, d\); got \(3,\)"),
+        ((torch.zeros(3), 1.0), r"means must be float of shape \(K, d\); got torch.float32 of shape \(3,\)"),
         ((MEANS, torch.ones(2)), r"stds_or_covs must be .*\(3,\) or \(3, 2, 2\); got \(2,\)"),
         ((MEANS, torch.ones(3, 2)), r"stds_or_covs must be .*got \(3, 2\)"),
         ((MEANS, EYES[:2]), r"stds_or_covs must be .*got \(2, 2, 2\)"),
         ((MEANS, 1.0, torch.ones(2)), r"weights must be 3 positive numbers; got \[1\.0, 1\.0\]"),
         ((MEANS, 1.0, torch.tensor([1.0, 0.0, 2.0])), r"weights must be 3 positive numbers; got \[1\.0, 0\.0, 2\.0\]"),
         ((MEANS, 1.0, torch.tensor([1.0, math.nan, 2.0])), r"weights must be 3 positive numbers; got \[1\.0, nan"),
-        ((MEANS, torch.tensor([[1.0, 0.5], [0.0, 1.0]]).expand(3, 2, 2)), "covariances must be symmetric"),
-        ((MEANS, torch.tensor([[1.0, 2.0], [2.0, 1.0]]).expand(3, 2, 2)), "positive definite covariance"),
+        ((MEANS, torch.tensor([[1.0, 0.5], [0.0, 1.0]]).expand(3, 2, 2)), "stds_or_covs must be symmetric"),
+        ((MEANS, torch.tensor([[1.0, 2.0], [2.0, 1.0]]).expand(3, 2, 2)), "positive definite"),
         ((MEANS, 0.0), "standard deviations above 0"),
         ((MEANS, torch.tensor([1.0, 0.0, 1.0])), "standard deviations above 0"),
     ],
@@ -142,10 +142,12 @@ def test_shapes_that_do_not_fit_and_spreads_that_are_none_are_refused(arguments,
     [
         ((MEANS, -0.2), "standard deviations above 0"),
         ((MEANS, torch.tensor([1.0, -1.0, 1.0])), "standard deviations above 0"),
-        ((MEANS * math.nan, 1.0), "means"),
+        ((MEANS, math.nan), "standard deviations above 0"),
+        ((MEANS, EYES * math.inf), "positive definite"),
+        ((MEANS * math.nan, 1.0), "means must be finite"),
         ((MEANS, 1.0, torch.tensor([1.0, math.inf, 2.0])), "weights"),
     ],
-    ids=["negative", "one negative", "nan means", "infinite weight"],
+    ids=["negative", "one negative", "nan std", "infinite covariance", "nan means", "infinite weight"],
 )
 def test_what_is_no_density_is_refused(arguments, name):
     with pytest.raises(ValueError, match=name):

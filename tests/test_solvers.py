@@ -16,7 +16,7 @@ from labkit.solvers import adaptive, euler_maruyama, heun, log_likelihood, simul
 
 METHODS = [("euler", 1, 1), ("heun", 2, 2), ("midpoint", 2, 2), ("rk4", 4, 4), ("adams_bashforth2", 2, 1)]
 
-# Cosine path to N(0, STD^2): the exact flow multiplies the start by the standard deviation at t. A mixture in the plane.
+# Cosine path to N(0, STD^2): the exact flow multiplies the start by the deviation at t. And a mixture in the plane.
 STD, ORIGIN = 0.5, torch.zeros(1, 1, dtype=torch.float64)
 GAUSSIAN_FIELD = ExactMarginal(GaussianPath(Cosine()), GaussianMixture(ORIGIN, STD)).velocity
 COVS = torch.tensor([[[0.5, 0.2], [0.2, 0.3]], [[0.2, 0.0], [0.0, 0.4]]], dtype=torch.float64)
@@ -192,7 +192,13 @@ def test_a_likelihood_over_part_of_the_way_is_refused():
         log_likelihood(lambda x, t: 0 * x, X, GRID[:2])
 
 
-@pytest.mark.parametrize("sigma", [-1.0, math.nan, math.inf])
+@pytest.mark.parametrize("sigma", [-1.0, math.nan, math.inf, "0.5"])
 def test_a_sigma_that_is_no_diffusion_coefficient_is_refused(sigma):
-    with pytest.raises(ValueError, match=f"sigma must be finite and at least 0; got {sigma}"):
+    with pytest.raises(ValueError, match=f"sigma must be finite and at least 0; got {sigma!r}"):
         euler_maruyama(lambda x, t: 0 * x, sigma)
+
+
+@pytest.mark.parametrize("name", ["euler", "heun", "midpoint", "rk4", "adams_bashforth2", "adaptive"])
+def test_a_field_that_broadcasting_would_hide_is_refused(name):
+    with pytest.raises(ValueError, match=r"the field's value must be shaped like x, \(3, 2\); got \(3, 1\)"):
+        solve(name, lambda x, t: x[:, :1], start(3), uniform(4))

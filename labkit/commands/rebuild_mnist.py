@@ -1,6 +1,7 @@
 """`python -m labkit rebuild-mnist FOLDER`: make the embedded MNIST file from the four original idx files."""
 
 import gzip
+import hashlib
 import math
 import struct
 import zlib
@@ -38,13 +39,14 @@ def to_idx(array: np.ndarray) -> bytes:
     return b"\0\0\x08" + struct.pack(f">B{array.ndim}i", array.ndim, *array.shape) + array.tobytes()
 
 
-def rebuild_mnist(folder: Path, target: Path = FOLDER / "mnist.npz") -> Path:
+def rebuild_mnist(folder: Path, target: Path = FOLDER / "mnist.npz", *, published: bool = True) -> Path:
     """Read the four idx files (plain or .gz) in `folder` and write `target` with its card; returns `target`.
 
-    Raises ValueError if a file is missing or no idx file.
+    Raises ValueError if a file is missing, is no idx file, or (unless `published` is False) is not the published one:
+    other data sets use the same file names.
     """
     arrays = {}
-    for key, (name, _) in IDX_FILES.items():
+    for key, (name, md5) in IDX_FILES.items():
         plain, packed = folder / name, folder / f"{name}.gz"
         if not plain.is_file() and not packed.is_file():
             raise ValueError(f"{folder} must hold the four MNIST idx files; {name} (or {name}.gz) is missing")
@@ -52,6 +54,8 @@ def rebuild_mnist(folder: Path, target: Path = FOLDER / "mnist.npz") -> Path:
             arrays[key] = from_idx(plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes()))
         except (ValueError, EOFError, OSError, zlib.error) as error:
             raise ValueError(f"{name} in {folder} is damaged: {error}") from error
+        if published and hashlib.md5(to_idx(arrays[key])).hexdigest() != md5:
+            raise ValueError(f"{name} in {folder} is not MNIST's: its md5 sum is not the published {md5}")
     with atomic_write(target) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
     write_card(
