@@ -120,13 +120,14 @@ class batches:  # noqa: N801 - used like a function: `for z, y in batches(...)`
 
     def state_dict(self) -> dict:
         """The place in the stream: position, and the generator's states at the start of the epoch and now."""
-        here = {"length": len(self.images), "place": self._place}
+        here = {"length": len(self.images), "batch_size": self.batch_size, "place": self._place}
         return here | {"epoch": self._epoch_state, "now": self.generator.get_state()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go to the place that `state_dict` described. Raises ValueError if that was a stream of other data."""
-        if state["length"] != len(self.images):
-            raise ValueError(f"this stream has {len(self.images)} images; the state is of one with {state['length']}")
+        """Go to the place that `state_dict` described. Raises ValueError if that was another stream's."""
+        for name, own in {"length": len(self.images), "batch_size": self.batch_size}.items():
+            if state[name] != own:
+                raise ValueError(f"the state is of a stream with {name} {state[name]}; this one has {own}")
         self.generator.set_state(state["epoch"])
         self._shuffle()
         self.generator.set_state(state["now"])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from labkit.mixtures import Components, GaussianMixture
-from labkit.paths import GaussianPath, complete
+from labkit.paths import SINGULAR, GaussianPath, complete
 from labkit.shapes import check_labels, check_time
 
 
@@ -161,7 +161,7 @@ class EmpiricalMarginal:
         if x.shape[1:] != self.data.shape[1:]:
             raise ValueError(f"x must have shape (B, {', '.join(map(str, self.data.shape[1:]))}); got {tuple(x.shape)}")
         alpha_t, beta_t, *_ = (c[:, None] for c in self.path.schedule(t))
-        if x.device.type == "cpu" and (beta_t.abs() < 1e-6).any():
+        if x.device.type == "cpu" and (beta_t.abs() < SINGULAR).any():
             raise ValueError(
                 "the empirical field is singular at t=1, where beta_t = 0: stop before it, or take a solver that does"
             )

@@ -1,6 +1,6 @@
 r"""From models to fields: fix the label, guide, combine.
 
-A guided field takes the place of the model in a solver; its label is fixed inside, so it is called as `field(x, t)`.
+A guided field takes the place of the model in a solver. Its label is fixed inside: called with another one, it refuses.
 Guidance convention: u_w = (1 - w) u(x | null) + w u(x | y). w=0 ignores the label, w=1 is the plain conditional
 field, w>1 guides. Papers that write (1 + w') u(x | y) - w' u(x | null) mean w' = w - 1.
 """
@@ -19,7 +19,8 @@ from labkit.shapes import Field, check_labels, check_sigma, check_time_shape, ex
 def conditional(model: Field, y: Tensor) -> Field:
     """The field (x, t) -> model(x, t, y) with the labels `y` (B,) fixed."""
 
-    def field(x: Tensor, t: Tensor) -> Tensor:
+    def field(x: Tensor, t: Tensor, other: None = None) -> Tensor:
+        _refuse_label(other)
         return model(x, t, y)
 
     return field
@@ -44,7 +45,8 @@ def guided(model: Field, y: Tensor, w: float, null: int, interval: tuple[float, 
         raise ValueError(f"interval must be (lo, hi) with 0 <= lo <= hi <= 1; got {interval}")
     always = (lo, hi) == (0, 1)
 
-    def field(x: Tensor, t: Tensor) -> Tensor:
+    def field(x: Tensor, t: Tensor, other: None = None) -> Tensor:
+        _refuse_label(other)
         check_labels(y, x, largest=null)
         if w == 1:
             return model(x, t, y)
@@ -79,7 +81,9 @@ def classifier_guided(
     if not 0 < t_min < 1:
         raise ValueError(f"t_min must lie in (0, 1); got {t_min}")
 
-    def field(x: Tensor, t: Tensor) -> Tensor:
+    def field(x: Tensor, t: Tensor, other: None = None) -> Tensor:
+        _refuse_label(other)
+        check_labels(y, x, largest=null - 1)
         late = t.clamp_min(t_min)
         with torch.enable_grad():
             x_in = x.detach().requires_grad_(True)
@@ -100,7 +104,8 @@ def autoguided(good: Field, bad: Field, y: Tensor, w: float) -> Field:
     """
     _check_scale(w)
 
-    def field(x: Tensor, t: Tensor) -> Tensor:
+    def field(x: Tensor, t: Tensor, other: None = None) -> Tensor:
+        _refuse_label(other)
         return (1 - w) * bad(x, t, y) + w * good(x, t, y)
 
     return field
@@ -121,6 +126,16 @@ def sde_drift(velocity: Field, score: Field, sigma: float | Callable[[Tensor], T
         return velocity(x, t, y) + 0.5 * sigma_t**2 * score(x, t, y)
 
     return field
+
+
+def from_w_prime(w_prime: float) -> float:
+    """w = 1 + w', for papers that write guidance as (1 + w') u(x | y) - w' u(x | null): their 0 is our 1."""
+    return 1 + w_prime
+
+
+def _refuse_label(y: Tensor | None) -> None:
+    if y is not None:
+        raise ValueError("y must be None: the label of this field is fixed, call it as field(x, t)")
 
 
 def _check_scale(w: float) -> None:

@@ -13,11 +13,13 @@ from labkit.shapes import Field, check_same_shape, expand_t
 
 
 def draw_times(schedule: Schedule, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """B stratified uniform times on [0, schedule.t_max], shape (B,), on the device of z (B, ...)."""
+    """B stratified uniform times on [0, schedule.t_max), shape (B,), on the device of z (B, ...)."""
     n = len(z)
     on = z.device if generator is None else generator.device
     u = torch.rand(n, generator=generator, device=on) + torch.arange(n, device=on)
-    return (u * (schedule.t_max / n)).to(device=z.device, dtype=z.dtype)
+    # Rounding may carry the last time up to t_max itself, where the score of the linear path is singular.
+    t = (u * (schedule.t_max / n)).to(device=z.device, dtype=z.dtype)
+    return t.clamp_max(schedule.t_max * (1 - torch.finfo(t.dtype).eps))
 
 
 def cfm_loss(

@@ -108,8 +108,10 @@ def adams_bashforth2(field: Field, x: Tensor, ts: Tensor) -> Tensor:
     before, dt_before = None, None
     for t, t_next in pairwise(ts):
         dt, slope = t_next - t, _slope(field, x, t.expand(len(x)))
-        r = 0.0 if before is None else dt / dt_before
-        x = x + dt * slope if before is None else x + dt * ((1 + r / 2) * slope - r / 2 * before)
+        if before is None:
+            before, dt_before = slope, dt  # two equal slopes make the first step Euler's
+        r = dt / dt_before
+        x = x + dt * ((1 + r / 2) * slope - r / 2 * before)
         before, dt_before = slope, dt
     return x
 
@@ -147,6 +149,8 @@ def log_likelihood(
     if abs(ts[0]) > TIME_TOLERANCE or abs(ts[-1] - 1) > TIME_TOLERANCE:
         raise ValueError(f"ts must run from 0 to 1 for a likelihood; got {ts[0]:.4g} to {ts[-1]:.4g}")
     shape, dim = x.shape, x[0].numel()
+    if probes < 0:
+        raise ValueError(f"probes must be at least 0; got {probes}")
     if probes:
         signs = torch.stack([randn_like(x, generator).sign().reshape(-1, dim) for _ in range(probes)])
     else:

@@ -1,7 +1,7 @@
 """The training loop: `fit` takes steps until it has taken `steps`, and can be stopped and resumed.
 
-One step: draw a batch, take the loss, clip the gradient, step AdamW, move the averaged copy. Nothing in it waits for
-an accelerator; losses stay on the device and are read every CHECK_EVERY steps, for the progress bar and to catch NaN.
+One step: draw a batch, take the loss, clip the gradient, step AdamW, move the averaged copy. No value is read back from
+an accelerator inside a step: losses stay there and are read every CHECK_EVERY steps, for the bar and to catch NaN.
 """
 
 import math
@@ -98,6 +98,8 @@ def fit(
     for name, value in {"lr": lr, "clip": clip, "ema_gamma": ema_gamma}.items():
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} must be finite and positive; got {value}")
+    if not (math.isfinite(weight_decay) and weight_decay >= 0):
+        raise ValueError(f"weight_decay must be finite and at least 0; got {weight_decay}")
     on = next(model.parameters()).device
 
     model.to(memory_format=torch.channels_last)  # faster convolutions; leaves everything but 4-D weights alone

@@ -202,7 +202,8 @@ def test_the_checkerboard_is_uniform_on_its_eight_dark_squares():
     assert min(chisquare(y.bincount()).pvalue, *(kstest(axis, "uniform").pvalue for axis in (z - square).T)) > 1e-4
 
 
-def test_the_place_in_a_stream_of_other_data_is_refused():
-    short, long = (batches(torch.zeros(n, 2), torch.zeros(n), 2) for n in (4, 6))
-    with pytest.raises(ValueError, match="this stream has 4 images; the state is of one with 6"):
-        short.load_state_dict(long.state_dict())
+@pytest.mark.parametrize(("n", "size", "words"), [(6, 2, "length 6; this one has 4"), (4, 3, "batch_size 3; .* has 2")])
+def test_the_place_in_another_stream_is_refused(n, size, words):
+    other = batches(torch.zeros(n, 2), torch.zeros(n), size)
+    with pytest.raises(ValueError, match=f"the state is of a stream with {words}"):
+        batches(torch.zeros(4, 2), torch.zeros(4), 2).load_state_dict(other.state_dict())

@@ -7,7 +7,7 @@ import torch
 from scipy.integrate import quad
 
 from labkit.exact import ExactMarginal
-from labkit.fields import autoguided, classifier_guided, conditional, guided, sde_drift
+from labkit.fields import autoguided, classifier_guided, conditional, from_w_prime, guided, sde_drift
 from labkit.metrics import sliced_w2
 from labkit.mixtures import GaussianMixture
 from labkit.paths import GaussianPath
@@ -206,3 +206,23 @@ def test_labels_and_numbers_that_do_not_fit_are_refused_by_name():
         classifier_guided(toy, toy, y, 3.0, NULL, Linear(), t_min=0)
     with pytest.raises(ValueError, match="sigma must be finite and at least 0; got -1"):
         sde_drift(toy, toy, -1)
+
+
+def test_a_guided_field_is_a_field_that_an_sde_can_use_and_whose_label_is_fixed():
+    exact, n = clusters(), 5
+    x, t = torch.randn(n, 2, dtype=torch.float64, generator=seeded()), torch.full((n,), 0.4, dtype=torch.float64)
+    y = torch.zeros(n, dtype=torch.int64)
+    velocity, score = (guided(field, y, 3.0, exact.num_classes) for field in (exact.velocity, exact.score))
+    drift = sde_drift(velocity, score, 0.7)(x, t)
+    torch.testing.assert_close(drift, velocity(x, t) + 0.245 * score(x, t))
+    for field in (velocity, conditional(exact.velocity, y), autoguided(exact.velocity, exact.velocity, y, 2.0)):
+        with pytest.raises(ValueError, match="the label of this field is fixed"):
+            field(x, t, y)
+
+
+def test_the_other_convention_is_one_less():
+    y = torch.zeros(3, dtype=torch.int64)
+    x, t = torch.randn(3, 4, 2, 2, generator=seeded()).double(), torch.full((3,), 0.5).double()
+    with_y, without = toy(x, t, y), toy(x, t, torch.full_like(y, NULL))
+    expected = (1 + 2.0) * with_y - 2.0 * without  # as those papers write it
+    torch.testing.assert_close(guided(toy, y, from_w_prime(2.0), NULL)(x, t), expected)

@@ -190,3 +190,14 @@ def test_two_moons_are_half_circles_and_mirror_images_of_each_other():
     angles = torch.atan2(centred[:, 1].clamp_min(0), centred[:, 0])
     torch.testing.assert_close(angles, torch.linspace(0, math.pi, 6), rtol=0, atol=1e-6)
     assert torch.equal(lower, -upper) and (gm.eigenvalues.sqrt() - 0.12).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(("make", "words"), [(ring, "count must be at least 1"), (grid, "side must be at least 1")])
+def test_a_shape_of_no_components_is_refused(make, words):
+    with pytest.raises(ValueError, match=f"{words}; got 0"):
+        make(0)
+
+
+def test_a_moon_has_two_ends():
+    with pytest.raises(ValueError, match="per_moon must be at least 2; got 1"):
+        two_moons_like(1)

@@ -35,7 +35,7 @@ def retrain(name: str, *, steps: int | None = None, seed: int = 0, checkpoint: P
     """
     if name not in RECIPES:
         raise ValueError(f"no recipe is called {name!r}; there are {', '.join(RECIPES)}")
-    recipe = RECIPES[name] | ({"steps": steps} if steps else {})
+    recipe = RECIPES[name] | ({} if steps is None else {"steps": steps})
     seed_everything(seed)
     on = device()
     images, labels = (part.to(on) for part in mnist32("train"))
