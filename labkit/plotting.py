@@ -3,10 +3,10 @@
 import io
 
 import matplotlib.pyplot as plt
-import matplotlib.ticker
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 from torch import Tensor
 
@@ -30,7 +30,7 @@ STYLE = {
 
 def use_style() -> None:
     """Use the course's style for every figure that follows."""
-    matplotlib.rcParams.update(STYLE)
+    plt.rcParams.update(STYLE)
 
 
 def tile(images: Tensor, columns: int, *, gap: int = 2) -> np.ndarray:
@@ -87,14 +87,19 @@ def loss_curve(ax: Axes, losses: list[float], *, first: float | None = None) -> 
     ax.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.7)
     window = max(1, min(50, len(losses) // 20))
     smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
-    ax.plot(steps[window - 1 :], smooth, color="tab:blue", label=f"training loss, mean of {window} steps")
+    ax.plot(
+        steps[: len(smooth)] + (window - 1) / 2,
+        smooth,
+        color="tab:blue",
+        label=f"training loss, mean of {window} steps",
+    )
     if first is not None:
         ax.axhline(first, color="tab:red", linestyle="--", linewidth=1, label=f"known before training: {first:.2f}")
     ax.set(xscale="log", yscale="log", xlabel="step", ylabel="loss per pixel")
-    plain = matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}")
-    ax.xaxis.set_major_formatter(plain)
-    ax.yaxis.set_major_formatter(plain)
-    ax.yaxis.set_minor_formatter(plain)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.legend()
     return ax
 

@@ -2,7 +2,7 @@
 
 An asset `mnist.npz` has its card beside it in `mnist.npz.json`: title, source, licence, sha256 of the file, and free
 `details`. Reading checks the sha256, so a damaged or swapped file is refused by name. Writing goes to a temporary
-name first and replaces the file at the end, so an interrupted write leaves the old file whole.
+name first and replaces the file at the end, so a half-written file never takes its place.
 """
 
 import hashlib
