@@ -16,6 +16,8 @@ def main() -> None:
     train = commands.add_parser("retrain", help="train a shipped model from scratch and write its weights and card")
     train.add_argument("name", help="the model, for example mnist-unet")
     train.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's)")
+    train.add_argument("--lr", type=float, help="largest learning rate (default: the recipe's)")
+    train.add_argument("--further", action="store_true", help="start from the weights that ship, not from scratch")
     train.add_argument("--seed", type=int, default=0, help="seed of weights, batches and noise (default: 0)")
     train.add_argument("--checkpoint", type=Path, help="file to save progress to every minute, and to resume from")
 
@@ -27,7 +29,14 @@ def main() -> None:
     elif arguments.command == "retrain":
         from labkit.commands.retrain import retrain
 
-        card = retrain(arguments.name, steps=arguments.steps, seed=arguments.seed, checkpoint=arguments.checkpoint)
+        card = retrain(
+            arguments.name,
+            steps=arguments.steps,
+            lr=arguments.lr,
+            seed=arguments.seed,
+            checkpoint=arguments.checkpoint,
+            further=arguments.further,
+        )
         print(json.dumps(card.details["figures"], indent=2))
 
 

@@ -12,7 +12,7 @@ from labkit.data import batches, mnist32, to_float
 from labkit.losses import cfm_loss, drop_labels
 from labkit.nn.unet import UNet
 from labkit.paths import GaussianPath
-from labkit.pretrained import save_pretrained
+from labkit.pretrained import load_pretrained, save_pretrained
 from labkit.runtime import device, machine, profile, seed_everything
 from labkit.training import fit
 
@@ -27,21 +27,38 @@ RECIPES = {
 }
 
 
-def retrain(name: str, *, steps: int | None = None, seed: int = 0, checkpoint: Path | None = None) -> Card:
+def retrain(
+    name: str,
+    *,
+    steps: int | None = None,
+    lr: float | None = None,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    further: bool = False,
+) -> Card:
     """Train the model `name` and write weights and card to the assets; resumes from `checkpoint` where that exists.
 
+    `further=True` starts from the weights that ship rather than from scratch; the card then keeps what was before.
     The test loss on the card is the CFM loss on the 10,000 test images, on a fixed grid of times and with fixed noise.
     Raises ValueError for a name without a recipe.
     """
     if name not in RECIPES:
         raise ValueError(f"no recipe is called {name!r}; there are {', '.join(RECIPES)}")
-    recipe = RECIPES[name] | ({} if steps is None else {"steps": steps})
+    asked = {"steps": steps, "lr": lr}
+    recipe = RECIPES[name] | {key: value for key, value in asked.items() if value is not None}
     seed_everything(seed)
     on = device()
     images, labels = (part.to(on) for part in mnist32("train"))
     model = UNet(**recipe["arguments"]).to(on)
     path = GaussianPath()
     null = recipe["arguments"]["num_classes"]
+    before = {}
+    if further:
+        shipped, card = load_pretrained(name)
+        model.load_state_dict(shipped.state_dict())
+        before = {
+            "started from": card.details["trained"] | {"revision": card.details["revision"], "sha256": card.sha256}
+        }
 
     def loss_fn(model: nn.Module, z: Tensor, y: Tensor) -> Tensor:
         return cfm_loss(model, path, z, drop_labels(y, recipe["drop"], null))
@@ -56,7 +73,8 @@ def retrain(name: str, *, steps: int | None = None, seed: int = 0, checkpoint: P
         "model": {"class": "UNet", "arguments": recipe["arguments"]},
         "parameters": sum(p.numel() for p in model.parameters()),
         "trained": trained
-        | {"seed": seed, "started": started, "seconds": round(history.seconds), "profile": profile(), "weights": "EMA"},
+        | {"seed": seed, "started": started, "seconds": round(history.seconds), "profile": profile(), "weights": "EMA"}
+        | before,
         "machine": machine(on),
         "revision": at,
         "figures": {
