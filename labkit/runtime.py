@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 PROFILES = ("fast", "cpu", "gpu")
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def device() -> torch.device:
@@ -60,8 +61,14 @@ def half_precision(on: torch.device) -> torch.dtype | None:
     """The fast dtype for mixed precision on a device, or None where float32 is the right choice.
 
     bfloat16 from CUDA compute capability 8.0, float16 below it (a T4 only emulates bfloat16, although
-    `torch.cuda.is_bf16_supported()` answers True there), None elsewhere.
+    `torch.cuda.is_bf16_supported()` answers True there), None elsewhere. The environment variable LABKIT_PRECISION
+    (float32, bfloat16 or float16) overrides the choice; ValueError for another name.
     """
+    wanted = os.environ.get("LABKIT_PRECISION", "")
+    if wanted:
+        if wanted not in PRECISIONS:
+            raise ValueError(f"LABKIT_PRECISION must be one of {', '.join(PRECISIONS)}; got {wanted!r}")
+        return PRECISIONS[wanted]
     if on.type != "cuda":
         return None
     return torch.bfloat16 if torch.cuda.get_device_capability(on) >= (8, 0) else torch.float16

@@ -102,13 +102,15 @@ def fit(
         raise ValueError(f"weight_decay must be finite and at least 0; got {weight_decay}")
     on = next(model.parameters()).device
 
-    model.to(memory_format=torch.channels_last)  # faster convolutions; leaves everything but 4-D weights alone
+    half = half_precision(on)
+    if on.type != "cpu" or half is None:  # half-precision convolutions on a CPU are faster without
+        model.to(memory_format=torch.channels_last)  # faster convolutions; leaves everything but 4-D weights alone
     fused = on.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=fused)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda n: min((n + 1) / warmup, (steps - n) / max(1, steps - warmup))
     )
-    scaler = torch.amp.GradScaler(on.type, enabled=half_precision(on) == torch.float16)
+    scaler = torch.amp.GradScaler(on.type, enabled=half == torch.float16)
     averaged = AveragedModel(model, multi_avg_fn=power_ema(ema_gamma))
     settings = {
         "steps": steps,
