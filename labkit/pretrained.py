@@ -4,10 +4,11 @@ import torch
 from torch import nn
 
 from labkit.assets import FOLDER, Card, read_weights, write_weights
+from labkit.nn.convnet import ConvNet, ResNet
 from labkit.nn.mlp import MLP
 from labkit.nn.unet import UNet
 
-ARCHITECTURES = {"MLP": MLP, "UNet": UNet}
+ARCHITECTURES = {"ConvNet": ConvNet, "MLP": MLP, "ResNet": ResNet, "UNet": UNet}
 
 
 def names() -> list[str]:

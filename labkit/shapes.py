@@ -68,6 +68,12 @@ def check_labels(y: Tensor, x: Tensor, largest: int) -> None:
             raise ValueError(f"y must hold labels in 0..{largest}; got values from {low} to {high}")
 
 
+def check_images(x: Tensor, channels: int) -> None:
+    """Raise ValueError unless `x` has shape (B, channels, H, W)."""
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise ValueError(f"x must have shape (B, {channels}, H, W); got {tuple(x.shape)}")
+
+
 def check_sigma(sigma: float | Callable[[Tensor], Tensor]) -> None:
     """Raise ValueError unless a diffusion coefficient is a callable or a finite number >= 0."""
     if not callable(sigma) and not (isinstance(sigma, Real) and math.isfinite(sigma) and sigma >= 0):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, scaled_dot_product_attention, silu
 
 from labkit.nn.embeddings import Conditioning
-from labkit.shapes import check_time
+from labkit.shapes import check_images, check_time
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -155,7 +155,6 @@ class UNet(nn.Module):
         return pixel_shuffle(self.head(h), self.patch)  # (B, channels, H, W)
 
     def _check(self, x: Tensor) -> None:
-        if x.ndim != 4 or x.shape[1] != self.channels:
-            raise ValueError(f"x must have shape (B, {self.channels}, H, W); got {tuple(x.shape)}")
+        check_images(x, self.channels)
         if x.shape[2] % self.smallest or x.shape[3] % self.smallest:
             raise ValueError(f"height and width must be divisible by {self.smallest}; got {tuple(x.shape[2:])}")
