@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from labkit.assets import atomic_write
-from labkit.runtime import autocast, half_precision
+from labkit.runtime import PRECISIONS, autocast, half_precision
 
 CHECK_EVERY = 50
 
@@ -26,7 +26,7 @@ LossFn = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 @dataclass
 class History:
-    """What a training left: the loss of every step, the seconds it took, and the averaged model.
+    """What a training left: the loss of every step, seconds, precision of the forward passes, and the averaged model.
 
     `ema` is the model to sample from, in eval mode; the model handed to `fit` keeps its raw last weights.
     """
@@ -34,6 +34,7 @@ class History:
     ema: nn.Module
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    precision: str = "float32"
 
     @property
     def steps(self) -> int:
@@ -102,8 +103,11 @@ def fit(
         raise ValueError(f"weight_decay must be finite and at least 0; got {weight_decay}")
     on = next(model.parameters()).device
 
-    half = half_precision(on)
-    if on.type != "cpu" or half is None:  # half-precision convolutions on a CPU are faster without
+    state = None if resume is None else _read_checkpoint(Path(resume), on)
+    half = half_precision(on, convolutions=any(p.ndim == 4 for p in model.parameters()))
+    if state is not None and on.type == "cpu":
+        half = PRECISIONS[state["precision"]]  # to the same weights as without the interruption
+    if on.type != "cpu" or half is None:  # bfloat16 convolutions on a CPU are faster without
         model.to(memory_format=torch.channels_last)  # faster convolutions; leaves everything but 4-D weights alone
     fused = on.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=fused)
@@ -121,9 +125,9 @@ def fit(
         "ema": ema_gamma,
     }
     parts = {"model": model, "ema": averaged, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
-    history = History(averaged.module)
-    if resume is not None:
-        _load(Path(resume), parts, batches, settings, history, on)
+    history = History(averaged.module, precision=str(half or torch.float32).removeprefix("torch."))
+    if state is not None:
+        _load(state, Path(resume), parts, batches, settings, history, on)
 
     def save() -> None:
         if checkpoint is not None:
@@ -139,7 +143,7 @@ def fit(
         while history.steps < steps:
             for _ in range(min(CHECK_EVERY, steps - history.steps)):
                 z, y = _next_batch(stream, history.steps + len(rows), on)
-                with autocast(on):
+                with autocast(on, half):
                     loss = loss_fn(model, z, y)
                 scaler.scale(loss).backward()
                 scaler.unscale_(optimizer)
@@ -200,7 +204,12 @@ def _read(rows: list[Tensor], history: History, scaled: bool) -> None:
 
 def _save(path: Path, parts: dict, batches: Iterable, settings: dict, history: History, on: torch.device) -> None:
     state = {name: part.state_dict() for name, part in parts.items()}
-    state |= {"settings": settings, "losses": history.losses, "seconds": history.seconds}
+    state |= {
+        "settings": settings,
+        "losses": history.losses,
+        "seconds": history.seconds,
+        "precision": history.precision,
+    }
     state |= {"rng": torch.get_rng_state(), "batches": batches.state_dict() if hasattr(batches, "state_dict") else None}
     if on.type == "cuda":
         state["cuda_rng"] = torch.cuda.get_rng_state(on)
@@ -208,16 +217,23 @@ def _save(path: Path, parts: dict, batches: Iterable, settings: dict, history: H
         torch.save(state, temporary)
 
 
-def _load(path: Path, parts: dict, batches: Iterable, settings: dict, history: History, on: torch.device) -> None:
+def _read_checkpoint(path: Path, on: torch.device) -> dict:
     if not path.is_file():
         raise ValueError(f"resume={str(path)!r} is no file; start without resume, or name a checkpoint that fit wrote")
     try:
         state = torch.load(path, map_location=on, weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is none of its own
         raise ValueError(f"{path} is no checkpoint that can be read: {error}") from error
-    if not isinstance(state, dict) or state.get("settings") != settings:
-        came = state.get("settings") if isinstance(state, dict) else None
-        raise ValueError(f"{path} is from another training: it has {came}, this one {settings}")
+    if not isinstance(state, dict) or not {"settings", "precision"} <= state.keys():
+        raise ValueError(f"{path} is no checkpoint that this version of fit wrote")
+    return state
+
+
+def _load(
+    state: dict, path: Path, parts: dict, batches: Iterable, settings: dict, history: History, on: torch.device
+) -> None:
+    if state["settings"] != settings:
+        raise ValueError(f"{path} is from another training: it has {state['settings']}, this one {settings}")
     if state["batches"] is None or not hasattr(batches, "load_state_dict"):
         raise ValueError("to resume, batches must have state_dict and load_state_dict, as labkit.data.batches has")
     try:

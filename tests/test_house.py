@@ -22,8 +22,8 @@ STOREYS = [
     "assets schedules mixtures solvers metrics",
     "paths nn",
     "exact losses fields",
-    "data training judge pretrained",
-    "plotting player checks",
+    "data training pretrained sampling",
+    "judge plotting player checks",
     "widgets",
     "commands",
     "__main__",  # starts the commands, so it stands one step above them

@@ -5,6 +5,7 @@ An asset `mnist.npz` has its card beside it in `mnist.npz.json`: title, source, 
 name first and replaces the file at the end, so a half-written file never takes its place.
 """
 
+import csv
 import hashlib
 import json
 import os
@@ -119,3 +120,38 @@ def sha256(path: Path) -> str:
     """The sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_table(name: str) -> tuple[list[dict[str, Any]], Card]:
+    """A measured table that ships, `name`.csv, as a list of rows `{column: value}`, and its card.
+
+    Numbers come as int or float, everything else as str.
+    Raises ValueError for a name that does not ship and for a damaged file.
+    """
+    path = asset(f"{name}.csv")
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    return rows, read_card(path)
+
+
+def write_table(path: Path, rows: list[dict[str, Any]], card: Card) -> Card:
+    """Write rows with equal keys as CSV, and the card beside it; floats keep six significant digits.
+
+    Raises ValueError if there are no rows or their keys differ.
+    """
+    if not rows or any(row.keys() != rows[0].keys() for row in rows):
+        raise ValueError("rows must be at least one dict, and all must have the same keys")
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    return write_card(path, card)
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text

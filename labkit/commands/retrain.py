@@ -79,7 +79,8 @@ def retrain(
         "model": recipe["model"],
         "parameters": sum(p.numel() for p in model.parameters()),
         "trained": trained
-        | {"started": started, "seconds": round(history.seconds), "profile": profile(), "weights": "EMA"},
+        | {"precision": history.precision, "weights": "EMA"}
+        | {"started": started, "seconds": round(history.seconds), "profile": profile()},
         "machine": machine(on),
         "revision": at,
         "figures": {"train loss, mean of the last 1000 steps (raw weights)": round(sum(tail) / len(tail), 5)}

@@ -1,5 +1,7 @@
 """Two small image classifiers of different build. Both have `features(x)`, what their last linear layer reads."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
@@ -59,7 +61,7 @@ class ResNet(nn.Module):
         super().__init__()
         self.channels = channels
         self.stem = nn.Sequential(conv_norm(channels, widths[0], size=5, stride=2), nn.ReLU())
-        self.shrink = nn.ModuleList(conv_norm(a, b, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.shrink = nn.ModuleList(conv_norm(a, b, stride=2) for a, b in pairwise(widths))
         self.blocks = nn.ModuleList(
             nn.Sequential(conv_norm(width, width), nn.ReLU(), conv_norm(width, width)) for width in widths
         )

@@ -1,0 +1,137 @@
+"""The digit judge: how many samples show the digit asked for, and how near they are to real digits.
+
+The judge and every generator see the training split only. A judge is never used to train, to guide or to choose a
+checkpoint, so that its verdict stays independent; a second judge of another build confirms headline figures.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from labkit.assets import Card
+from labkit.data import LabelledImages, mnist32, to_float
+from labkit.metrics import DensityCoverage, density_coverage, frechet_distance, wilson_interval
+from labkit.pretrained import load_pretrained
+from labkit.sampling import balanced_labels, draw_images
+
+CLASSES = 10
+
+
+class Share(NamedTuple):
+    """A share in [0, 1] of `n`, with its 95% Wilson interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Quality(NamedTuple):
+    """What a judge measures of n images; each figure says little without that of real images at the same n.
+
+    accuracy: share judged to show the digit asked for, in [0, 1], with its 95% Wilson interval low..high.
+    frechet: Frechet distance of the judge's features to those of the 10,000 test images, at least 0.
+    density: about 1 for real digits; falls when images look like no real ones.
+    coverage: in [0, 1], 1 - 2^-5 = .97 expected for real digits; falls when kinds of digits are missing.
+    """
+
+    n: int
+    accuracy: float
+    low: float
+    high: float
+    frechet: float
+    density: float
+    coverage: float
+
+
+class Judge:
+    """A frozen classifier with features: `Judge.pretrained()` is the one that ships.
+
+    Images x are (B, 1, 32, 32), float in [-1, 1] or uint8, on any device; labels y are (B,) in 0..9.
+    """
+
+    def __init__(self, model: nn.Module, card: Card | None = None, *, chunk: int = 500) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.card, self.chunk = card, chunk
+        self._real: tuple[LabelledImages, Tensor] | None = None
+
+    @classmethod
+    def pretrained(cls, name: str = "mnist-judge", device: torch.device | str | None = None) -> "Judge":
+        """The judge that ships, or `mnist-judge-2`, the second opinion. Raises ValueError for another name."""
+        return cls(*load_pretrained(name, device))
+
+    def features(self, x: Tensor) -> Tensor:
+        """The penultimate layer, (B, d), on the CPU."""
+        return self._map(self.model.features, x)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """The digit that each image shows, (B,) int64, on the CPU."""
+        return self._map(self.model, x).argmax(dim=1)
+
+    def accuracy(self, x: Tensor, y: Tensor) -> Share:
+        """The share of images x that show the digit y."""
+        self._check(x, y)
+        right = (self.predict(x) == y.cpu()).sum().item()
+        return Share(right / len(x), *wilson_interval(right, len(x)), len(x))
+
+    def frechet(self, x: Tensor) -> float:
+        """Frechet distance between the features of x and those of the 10,000 test images. Depends on len(x)."""
+        return frechet_distance(self._test()[1], self.features(x))
+
+    def density_coverage(self, x: Tensor, y: Tensor, k: int = 5) -> DensityCoverage:
+        """Density and coverage against test images: of each class as many as y asks for, or all that there are."""
+        self._check(x, y)
+        (_, labels), features = self._test()
+        chosen = []
+        for digit, count in zip(*y.cpu().unique(return_counts=True), strict=True):
+            own = (labels == digit).nonzero()[:, 0]
+            count = min(count.item(), len(own))
+            chosen.append(own[torch.arange(count) * len(own) // count])  # evenly spaced, so no chance in it
+        return density_coverage(features[torch.cat(chosen)], self.features(x), k)
+
+    def measure(self, x: Tensor, y: Tensor) -> Quality:
+        """Accuracy, Frechet distance, density and coverage of images x of the digits y."""
+        value, low, high, n = self.accuracy(x, y)
+        return Quality(n, value, low, high, self.frechet(x), *self.density_coverage(x, y))
+
+    def _map(self, function: nn.Module, x: Tensor) -> Tensor:
+        on = next(self.model.parameters()).device
+        with torch.no_grad():
+            return torch.cat([function(to_float(part.to(on))).cpu() for part in x.split(self.chunk)])
+
+    def _test(self) -> tuple[LabelledImages, Tensor]:
+        """The test images and their features, computed once."""
+        if self._real is None:
+            real = mnist32("test")
+            self._real = real, self.features(real.images)
+        return self._real
+
+    @staticmethod
+    def _check(x: Tensor, y: Tensor) -> None:
+        if y.shape != x.shape[:1]:
+            raise ValueError(f"y must have shape ({len(x)},), one label per image; got {tuple(y.shape)}")
+
+
+def real_quality(judge: Judge, n: int, seed: int = 0) -> Quality:
+    """What n real digits score: training images drawn at random, the classes balanced, against the test images.
+
+    It is also what a generator would score that had learned the training set by heart.
+    """
+    images, labels = mnist32("train")
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    y = balanced_labels(n, CLASSES)
+    chosen = torch.empty_like(y)
+    for digit in range(CLASSES):
+        wanted = (y == digit).nonzero()[:, 0]
+        chosen[wanted] = order[labels[order] == digit][: len(wanted)]
+    return judge.measure(images[chosen], y)
+
+
+def guidance_sweep(
+    model: nn.Module, judge: Judge, ws: Iterable[float], n: int, *, steps: int = 16, seed: int = 0
+) -> dict[float, Quality]:
+    """The quality of n class-balanced samples at every guidance scale, all from the same noise: `{w: Quality}`."""
+    y = balanced_labels(n, CLASSES)
+    return {w: judge.measure(draw_images(model, y, w, steps=steps, seed=seed), y) for w in ws}
