@@ -21,6 +21,11 @@ def main() -> None:
     train.add_argument("--seed", type=int, default=0, help="seed of weights, batches and noise (default: 0)")
     train.add_argument("--checkpoint", type=Path, help="file to save progress to every minute, and to resume from")
 
+    judged = commands.add_parser("measure", help="judge a shipped model: figures for its card, and its guidance table")
+    judged.add_argument("name", help="the model, for example mnist-unet or mnist-judge")
+
+    commands.add_parser("ablate", help="train the U-Net with one part left out at a time, and write the table")
+
     arguments = parser.parse_args()
     if arguments.command == "rebuild-mnist":
         from labkit.commands.rebuild_mnist import rebuild_mnist
@@ -38,6 +43,14 @@ def main() -> None:
             further=arguments.further,
         )
         print(json.dumps(card.details["figures"], indent=2))
+    elif arguments.command == "measure":
+        from labkit.commands.measure import measure
+
+        print(json.dumps(measure(arguments.name).details["measured"], indent=2))
+    elif arguments.command == "ablate":
+        from labkit.commands.ablate import ablate
+
+        print(json.dumps(ablate().details, indent=2))
 
 
 if __name__ == "__main__":

@@ -104,6 +104,30 @@ def loss_curve(ax: Axes, losses: list[float], *, first: float | None = None) -> 
     return ax
 
 
+def guidance_curve(ax: Axes, curve: dict, *, real: tuple | None = None, at: float | None = None) -> Axes:
+    """Draw accuracy, density and coverage over w: `curve` is `{w: Quality}` as from `labkit.judge.guidance_sweep`.
+
+    `real`, a Quality too, gives the dotted lines of real digits at the same n; `at` marks one w.
+    """
+    ws = sorted(curve)
+    for name, label, colour, marker in (
+        ("accuracy", "accuracy: shows the digit asked for", "tab:blue", "o"),
+        ("density", "density: looks like real ones", "tab:green", "^"),
+        ("coverage", "coverage: finds all kinds of them", "tab:orange", "s"),
+    ):
+        ax.plot(ws, [getattr(curve[w], name) for w in ws], marker=marker, markersize=4, color=colour, label=label)
+        if real is not None:
+            ax.axhline(getattr(real, name), color=colour, linestyle=":", linewidth=1)
+        if at in curve:
+            ax.plot(at, getattr(curve[at], name), marker=marker, markersize=10, color=colour)
+    if at is not None:
+        ax.axvline(at, color="0.3", linewidth=1)
+    n = curve[ws[0]].n
+    ax.set(xlabel="guidance scale w", ylim=(0, None), title=f"n = {n:,} a point; dotted: real digits")
+    ax.legend(fontsize=8, loc="lower right")
+    return ax
+
+
 def to_png(figure: Figure | np.ndarray, *, scale: int = 1) -> bytes:
     """PNG bytes of a figure, or of a grey uint8 image (height, width) with every pixel `scale` pixels wide."""
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Unit tests work on small tensors, where a second thread costs more than it helps, and in float32 wherever they run."""
+"""Unit tests work on small tensors, where a second thread costs more than it helps, and in float32 on every CPU."""
 
 import pytest
 import torch

@@ -23,7 +23,7 @@ STOREYS = [
     "paths nn",
     "exact losses fields",
     "data training pretrained sampling",
-    "judge plotting player checks",
+    "judge plotting diagrams player checks",
     "widgets",
     "commands",
     "__main__",  # starts the commands, so it stands one step above them

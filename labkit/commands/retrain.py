@@ -1,7 +1,5 @@
 """`python -m labkit retrain NAME`: train a shipped model with the code of the lessons, and write its card."""
 
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,12 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
-from labkit.assets import FOLDER, Card
+from labkit.assets import Card
+from labkit.commands.provenance import provenance
 from labkit.data import batches, mnist32, to_float
 from labkit.losses import cfm_loss, drop_labels
 from labkit.paths import GaussianPath
 from labkit.pretrained import ARCHITECTURES, load_pretrained, save_pretrained
-from labkit.runtime import device, machine, profile, seed_everything
+from labkit.runtime import device, profile, seed_everything
 from labkit.training import LossFn, fit
 
 RECIPES = {
@@ -66,7 +65,7 @@ def retrain(
         model.load_state_dict(shipped.state_dict())
         trained |= {"from": card.details["trained"] | {"revision": card.details["revision"], "sha256": card.sha256}}
 
-    started, at = time.strftime("%Y-%m-%d"), revision()
+    began = provenance(on)
     images, labels = (part.to(on) for part in mnist32("train"))
     stream = batches(images, labels, trained["batch_size"], torch.Generator().manual_seed(seed))
     loss_fn, figures = (flow if "drop" in trained else classification)(trained)
@@ -80,12 +79,11 @@ def retrain(
         "parameters": sum(p.numel() for p in model.parameters()),
         "trained": trained
         | {"precision": history.precision, "weights": "EMA"}
-        | {"started": started, "seconds": round(history.seconds), "profile": profile()},
-        "machine": machine(on),
-        "revision": at,
+        | {"seconds": round(history.seconds), "profile": profile()},
         "figures": {"train loss, mean of the last 1000 steps (raw weights)": round(sum(tail) / len(tail), 5)}
         | figures(history.ema),
     }
+    details |= began
     card = Card(
         title=recipe["title"],
         source=f"python -m labkit retrain {name}, on the 60,000 MNIST training images in labkit/assets/mnist.npz",
@@ -143,14 +141,3 @@ def count_wrong(model: nn.Module, chunk: int = 1000) -> int:
     on = next(model.parameters()).device
     parts = zip(*(part.split(chunk) for part in mnist32("test")), strict=True)
     return sum((model(to_float(z.to(on))).argmax(1) != y.to(on)).sum().item() for z, y in parts)
-
-
-def revision() -> str:
-    """The git revision of the code that runs, with a + where it has changes; "unknown" outside a checkout."""
-    try:
-        said = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+"], cwd=FOLDER, capture_output=True, text=True, check=True
-        )
-        return said.stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
