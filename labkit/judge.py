@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from labkit.assets import Card
+from labkit.assets import Card, read_table
 from labkit.data import LabelledImages, mnist32, to_float
 from labkit.metrics import DensityCoverage, density_coverage, frechet_distance, wilson_interval
 from labkit.pretrained import load_pretrained
@@ -135,3 +135,13 @@ def guidance_sweep(
     """The quality of n class-balanced samples at every guidance scale, all from the same noise: `{w: Quality}`."""
     y = balanced_labels(n, CLASSES)
     return {w: judge.measure(draw_images(model, y, w, steps=steps, seed=seed), y) for w in ws}
+
+
+def shipped_curve(name: str) -> tuple[dict[float, Quality], Quality]:
+    """The measured quality of the shipped model `name` by guidance scale: `({w: Quality}, real digits at that n)`.
+
+    Read from the table `NAME-guidance`; its card says how it was measured. Raises ValueError for a name without one.
+    """
+    rows, card = read_table(f"{name}-guidance")
+    curve = {float(row.pop("w")): Quality(**row) for row in rows}
+    return curve, Quality(**card.details["real digits at the same n"])

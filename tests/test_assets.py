@@ -9,10 +9,25 @@ import pytest
 import torch
 
 from labkit import assets
-from labkit.assets import Card, asset, atomic_write, card_path, read_card, read_weights, write_card, write_weights
+from labkit.assets import (
+    Card,
+    asset,
+    atomic_write,
+    card_path,
+    read_card,
+    read_table,
+    read_weights,
+    write_card,
+    write_table,
+    write_weights,
+)
 
 CARD = Card(title="A title", source="a source, with an é", licence="MIT", details={"steps": 3, "losses": [1.5, 0.5]})
 SHIPPED = sorted(path.name.removesuffix(".json") for path in assets.FOLDER.glob("*.json"))
+ROWS = [
+    {"w": 1.5, "n": 2000, "name": "as in the lesson", "loss": 0.11888},
+    {"w": -3.0, "n": 0, "name": 'a "quoted", é one', "loss": 1.25e-9},
+]
 
 
 def write_file(folder, name="digits.bin", content=b"0123456789" * 100):
@@ -180,3 +195,77 @@ def test_damaged_weights_are_refused_by_name(tmp_path):
     flip_byte(path, -1)
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
         read_weights(path)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder in the place of the assets."""
+    monkeypatch.setattr(assets, "FOLDER", tmp_path)
+    return tmp_path
+
+
+def test_a_table_comes_back_with_its_numbers_its_words_and_its_card(folder):
+    written = write_table(folder / "sweep.csv", ROWS, CARD)
+    rows, card = read_table("sweep")
+    assert rows == ROWS and [list(row) for row in rows] == [list(row) for row in ROWS]
+    assert [type(value) for value in rows[0].values()] == [
+        int if row == 2000 else type(row) for row in ROWS[0].values()
+    ]
+    assert card == written == replace(CARD, sha256=hashlib.sha256((folder / "sweep.csv").read_bytes()).hexdigest())
+    assert listing(folder) == ["sweep.csv", "sweep.csv.json"]
+
+
+def test_floats_keep_six_significant_digits_and_integers_all_of_theirs(folder):
+    values = {"third": 1 / 3, "large": 123456789.0, "small": -1.23456789e-12, "count": 123456789}
+    write_table(folder / "digits.csv", [values], CARD)
+    ((row,), _) = read_table("digits")
+    assert row == {"third": 0.333333, "large": 1.23457e8, "small": -1.23457e-12, "count": 123456789}
+    assert type(row["count"]) is int and type(row["third"]) is float
+
+
+def test_a_table_is_the_same_file_on_every_system(folder):
+    write_table(folder / "sweep.csv", ROWS, CARD)
+    text = (folder / "sweep.csv").read_bytes().decode("utf-8")
+    assert text.splitlines() == ["w,n,name,loss", "1.5,2000,as in the lesson,0.11888", text.splitlines()[2]]
+    assert "\r" not in text and text.endswith("\n")
+
+
+@pytest.mark.parametrize("rows", [[], [{"a": 1}, {"b": 1}], [{"a": 1}, {"a": 1, "b": 2}], [{"a": 1, "b": 2}, {"a": 1}]])
+def test_a_table_without_rows_or_of_uneven_rows_is_refused_before_anything_is_written(folder, rows):
+    with pytest.raises(ValueError, match="rows must be at least one dict, and all must have the same keys"):
+        write_table(folder / "sweep.csv", rows, CARD)
+    assert listing(folder) == []
+
+
+def test_a_table_whose_writing_fails_leaves_the_old_one(folder):
+    write_table(folder / "sweep.csv", ROWS, CARD)
+
+    class Unwritable:
+        def __str__(self):
+            raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space left"):
+        write_table(folder / "sweep.csv", [{"a": 1}, {"a": Unwritable()}], CARD)
+    assert read_table("sweep")[0] == ROWS and listing(folder) == ["sweep.csv", "sweep.csv.json"]
+
+
+@pytest.mark.parametrize("position", [0, 20, -2])
+def test_a_changed_byte_of_a_table_is_refused_by_name(folder, position):
+    write_table(folder / "sweep.csv", ROWS, CARD)
+    flip_byte(folder / "sweep.csv", position)
+    with pytest.raises(ValueError, match=r"sweep\.csv is damaged or not the file its card describes"):
+        read_table("sweep")
+
+
+def test_an_unknown_table_is_refused_with_the_names_that_exist(folder):
+    write_table(folder / "sweep.csv", ROWS, CARD)
+    with pytest.raises(ValueError, match=r"no asset is called 'nope\.csv'; the assets are sweep\.csv$"):
+        read_table("nope")
+
+
+def test_every_shipped_table_reads_and_its_card_names_the_command_that_wrote_it():
+    for name in sorted(path.stem for path in assets.FOLDER.glob("*.csv")):
+        rows, card = read_table(name)
+        assert rows and all(row.keys() == rows[0].keys() for row in rows)
+        assert all(value not in ("", "nan", None) and value == value for row in rows for value in row.values())
+        assert card.source.startswith("python -m labkit ") and card.details

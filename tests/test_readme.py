@@ -18,11 +18,13 @@ def test_the_quick_start_is_two_lines_one_for_the_lab_and_one_for_the_tests():
     assert tests == 'python -m pip install -e ".[test]" && pytest'
 
 
-def test_the_example_draws_ten_images():
-    (example,) = [block for block in blocks("python") if "import" in block]
+def test_the_examples_draw_ten_images_and_judge_them(capsys):
+    draw, judge = [block for block in blocks("python") if "import" in block]
     names = {}
-    exec(example.replace("linspace(0, 1, 17)", "linspace(0, 1, 3)"), names)
+    exec(draw.replace("linspace(0, 1, 17)", "linspace(0, 1, 3)"), names)
     assert names["x_1"].shape == (10, 1, 32, 32) and names["x_1"].isfinite().all()
+    exec(judge.replace("500", "20").replace("w=3.0", "w=3.0, steps=1"), names)
+    assert capsys.readouterr().out.count("Quality(n=20, accuracy=") == 2
 
 
 def test_every_file_it_links_to_exists():

@@ -6,7 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from labkit.runtime import PROFILES, autocast, device, half_precision, machine, profile, randn_like, seed_everything
+from labkit import runtime
+from labkit.runtime import (
+    PRECISIONS,
+    PROFILES,
+    autocast,
+    bfloat16_gain,
+    device,
+    half_precision,
+    machine,
+    profile,
+    randn_like,
+    seed_everything,
+)
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def pretend(monkeypatch, cuda=0, mps=False, **environment):
@@ -123,24 +137,100 @@ def test_noise_is_standard_normal():
         assert abs((noise**power).mean() - moment) < 4 * (variance / n) ** 0.5
 
 
+@pytest.fixture
+def free_choice(monkeypatch):
+    """No LABKIT_PRECISION, so that `half_precision` chooses."""
+    monkeypatch.delenv("LABKIT_PRECISION")
+
+
 @pytest.mark.parametrize(
     ("capability", "dtype"),
     [((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((8, 9), torch.bfloat16), ((10, 0), torch.bfloat16)],
 )
-def test_cuda_works_in_bfloat16_from_ampere_on_and_in_float16_before(monkeypatch, capability, dtype):
+@pytest.mark.parametrize("convolutions", [False, True])
+def test_cuda_works_in_bfloat16_from_ampere_on_and_in_float16_before(
+    monkeypatch, free_choice, capability, dtype, convolutions
+):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    assert half_precision(torch.device("cuda")) == dtype
+    assert half_precision(CUDA, convolutions=convolutions) == dtype
 
 
-def test_the_cpu_keeps_full_precision():
-    cpu = torch.device("cpu")
-    assert half_precision(cpu) is None
+@pytest.mark.parametrize(("gain", "dtype"), [(0.2, None), (1.29, None), (1.31, torch.bfloat16), (4.0, torch.bfloat16)])
+def test_the_cpu_convolves_in_bfloat16_where_that_is_clearly_faster(monkeypatch, free_choice, gain, dtype):
+    monkeypatch.setattr(runtime, "bfloat16_gain", lambda: gain)
+    assert half_precision(CPU, convolutions=True) == dtype
+
+
+def refuse():
+    raise AssertionError("the probe ran")
+
+
+def test_without_convolutions_or_on_another_device_the_cpu_is_not_probed(monkeypatch, free_choice):
+    monkeypatch.setattr(runtime, "bfloat16_gain", refuse)
+    assert half_precision(CPU) is None
+    assert half_precision(CPU, convolutions=False) is None
+    assert half_precision(torch.device("mps"), convolutions=True) is None
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+@pytest.mark.parametrize("convolutions", [False, True])
+def test_labkit_precision_overrides_the_choice_without_a_probe(monkeypatch, name, convolutions):
+    monkeypatch.setattr(runtime, "bfloat16_gain", refuse)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", refuse)
+    monkeypatch.setenv("LABKIT_PRECISION", name)
+    expected = None if name == "float32" else torch.bfloat16
+    assert {half_precision(on, convolutions=convolutions) for on in (CPU, CUDA, torch.device("mps"))} == {expected}
+
+
+def test_float16_can_be_had_on_cuda_only(monkeypatch):
+    monkeypatch.setenv("LABKIT_PRECISION", "float16")
+    assert half_precision(CUDA) == torch.float16
+    for on in ("cpu", "mps"):
+        with pytest.raises(ValueError, match=f"LABKIT_PRECISION=float16 needs a CUDA device; this one is {on}"):
+            half_precision(torch.device(on), convolutions=True)
+
+
+@pytest.mark.parametrize("name", ["half", "BFLOAT16", "float64", " "])
+def test_an_unknown_precision_is_refused_with_the_known_ones(monkeypatch, name):
+    monkeypatch.setenv("LABKIT_PRECISION", name)
+    words = f"LABKIT_PRECISION must be one of float32, bfloat16, float16; got '{name}'"
+    for on in (CPU, CUDA):
+        with pytest.raises(ValueError, match=words):
+            half_precision(on)
+
+
+def test_every_precision_has_the_name_of_its_dtype():
+    assert {name: dtype or torch.float32 for name, dtype in PRECISIONS.items()} == {
+        name: getattr(torch, name) for name in PRECISIONS
+    }
+
+
+def test_the_probe_finds_a_positive_factor_and_runs_once(monkeypatch):
+    bfloat16_gain.cache_clear()
+    gain = bfloat16_gain()
+    assert 0 < gain < float("inf")
+    monkeypatch.setattr(torch.nn, "Sequential", refuse)
+    assert bfloat16_gain() == gain
+
+
+def test_the_probe_leaves_torchs_randomness_alone():
+    """Else a seeded training would depend on whether another one ran before it in the process."""
+    bfloat16_gain.cache_clear()
+    before = torch.get_rng_state()
+    bfloat16_gain()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_half_precision_holds_inside_autocast_and_full_precision_stays_full():
     a = torch.rand(50, 50, dtype=torch.float32, generator=torch.Generator().manual_seed(0))
-    with autocast(cpu):
+    with autocast(CPU, None):
         product = a @ a
     assert product.dtype == torch.float32
     # bfloat16 would be off by 4e-3; sums of 50 float32 products are off by less than 50 * 6e-8.
     torch.testing.assert_close(product.double(), a.double() @ a.double(), rtol=3e-6, atol=0)
+    with autocast(CPU, torch.bfloat16):
+        assert (a @ a).dtype == torch.bfloat16
+    assert (a @ a).dtype == torch.float32
 
 
 def test_a_machine_in_words_names_the_device_its_threads_and_torch():

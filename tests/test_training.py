@@ -6,13 +6,16 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.optim.swa_utils import AveragedModel
 
+from labkit import runtime
 from labkit.data import batches, draws
 from labkit.exact import gaussian_loss_floor
 from labkit.losses import cfm_loss, drop_labels
 from labkit.mixtures import GaussianMixture
+from labkit.nn.convnet import ConvNet
 from labkit.nn.mlp import MLP
 from labkit.paths import GaussianPath
 from labkit.training import fit, power_ema
@@ -40,15 +43,15 @@ def train(model, source, loss=guidable_loss, **options):
     return fit(model, loss, source, **({"steps": 130, "lr": 1e-2, "progress": False} | options))
 
 
-def accident(number, happen):
-    """`guidable_loss`, to which at call `number` something happens."""
+def accident(number, happen, loss=guidable_loss):
+    """`loss`, to which at call `number` something happens."""
     calls = itertools.count(1)
 
-    def loss(model, z, y):
-        value = guidable_loss(model, z, y)
+    def troubled(model, z, y):
+        value = loss(model, z, y)
         return happen(value) if next(calls) == number else value
 
-    return loss
+    return troubled
 
 
 def interrupt(*_):
@@ -185,7 +188,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_the_reason(tmp_path):
     torch.save(torch.zeros(3), foreign)
     for path, lr, words in (
         (garbage, 0.01, "garbage.pt is no checkpoint that can be read"),
-        (foreign, 0.01, "foreign.pt is from another training"),
+        (foreign, 0.01, "foreign.pt is no checkpoint that this version of fit wrote"),
         (file, 0.5, r"run.pt is from another training: it has .*'lr': 0\.01.* this one .*'lr': 0\.5"),
     ):
         with pytest.raises(ValueError, match=words):
@@ -205,3 +208,81 @@ def test_the_first_batch_must_be_finite_floats(z, words):
 def test_batches_that_end_too_soon_are_refused_with_the_step():
     with pytest.raises(ValueError, match="batches ended after 3 steps"):
         train(network(), [next(stream()) for _ in range(3)])
+
+
+@pytest.mark.parametrize("missing", ["precision", "settings"])
+def test_a_checkpoint_of_an_older_version_is_refused_by_name(tmp_path, missing):
+    file = tmp_path / "run.pt"
+    train(network(), stream(), steps=50, checkpoint=file)
+    state = torch.load(file, weights_only=True)
+    del state[missing]
+    torch.save(state, file)
+    with pytest.raises(ValueError, match=r"run\.pt is no checkpoint that this version of fit wrote"):
+        train(network(), stream(), steps=50, resume=file)
+
+
+def convolutional(seed=0):
+    torch.manual_seed(seed)
+    return ConvNet(1, 3, widths=(8,), dim=16, size=8)
+
+
+def noisy_loss(model, z, y):
+    """A loss with two random ingredients: noise here, dropout in the model."""
+    return cross_entropy(model(z + 0.3 * torch.randn_like(z)), y)
+
+
+def image_stream(seed=0):
+    """Batches of 16 out of 60 images, a bright square each, in three classes of brightness."""
+    y = torch.arange(60) % 3
+    z = torch.full((60, 1, 8, 8), -1.0)
+    z[:, :, 2:6, 2:6] = y.reshape(-1, 1, 1, 1) / 2.0
+    return batches(z, y, 16, torch.Generator().manual_seed(seed))
+
+
+def train_in(precision, monkeypatch, model, source=None, loss=noisy_loss, **options):
+    monkeypatch.setenv("LABKIT_PRECISION", precision)
+    return train(model, source or image_stream(), loss, **({"steps": 100} | options))
+
+
+def test_a_convolutional_training_in_bfloat16_learns_what_it_learns_in_float32(monkeypatch):
+    full, half = (train_in(name, monkeypatch, convolutional()) for name in ("float32", "bfloat16"))
+    assert (full.precision, half.precision) == ("float32", "bfloat16")
+    assert half.losses != full.losses
+    # The same weights, batches, times and noise: bfloat16 keeps 8 bits, and roundings average out.
+    assert half.losses[0] == pytest.approx(full.losses[0], rel=2**-8)
+    for history in (full, half):
+        assert sum(history.losses[-10:]) < 0.5 * sum(history.losses[:10])
+        assert all(p.dtype == torch.float32 for p in history.ema.parameters())
+    assert sum(half.losses[-10:]) == pytest.approx(sum(full.losses[-10:]), rel=0.05)
+
+
+@pytest.mark.parametrize(("gain", "precision"), [(2.0, "bfloat16"), (0.5, "float32")])
+def test_the_probe_decides_about_convolutions_and_about_nothing_else(monkeypatch, gain, precision):
+    monkeypatch.delenv("LABKIT_PRECISION")
+    monkeypatch.setattr(runtime, "bfloat16_gain", lambda: gain)
+    assert train(convolutional(), image_stream(), noisy_loss, steps=2).precision == precision
+    assert train(network(), stream(), steps=2).precision == "float32"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_convolutions_are_laid_out_for_their_precision(monkeypatch, precision):
+    model = convolutional()
+    train_in(precision, monkeypatch, model, steps=2)
+    weights = [p for p in model.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+    last = {p.is_contiguous(memory_format=torch.channels_last) for p in weights}
+    assert last == {precision == "float32"}
+
+
+@pytest.mark.parametrize(("before", "after"), [("bfloat16", "float32"), ("float32", "bfloat16")])
+def test_a_training_resumes_in_the_precision_that_it_began_in(tmp_path, monkeypatch, before, after):
+    whole, file = convolutional(), tmp_path / "run.pt"
+    expected = train_in(before, monkeypatch, whole, steps=54)
+    saving = {"checkpoint": file, "checkpoint_seconds": 0}
+    with pytest.raises(KeyboardInterrupt):
+        train_in(before, monkeypatch, convolutional(), loss=accident(52, interrupt, noisy_loss), steps=54, **saving)
+    resumed = convolutional(seed=1)
+    history = train_in(after, monkeypatch, resumed, image_stream(seed=1), steps=54, resume=file)
+    assert history.precision == before and history.losses == expected.losses
+    for found, wanted in ((resumed, whole), (history.ema, expected.ema)):
+        pairs = zip(found.state_dict().values(), wanted.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)

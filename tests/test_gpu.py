@@ -1,0 +1,101 @@
+"""What must hold on a CUDA device: the same field and samples as on the CPU, and mixed precision close to float32."""
+
+import pytest
+import torch
+
+from labkit.data import batches, mnist32, to_float
+from labkit.losses import cfm_loss, drop_labels
+from labkit.nn.unet import UNet
+from labkit.paths import GaussianPath
+from labkit.pretrained import load_pretrained
+from labkit.runtime import autocast, half_precision
+from labkit.sampling import balanced_labels, draw_images
+from labkit.training import fit
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
+]
+cuda = torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def choose_precision(monkeypatch):
+    """The device's own choice, not the float32 of the other tests; and float32 that is no TF32."""
+    monkeypatch.delenv("LABKIT_PRECISION")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+def inputs():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(22, 1, 32, 32, generator=generator)
+    return x, torch.rand(22, generator=generator), torch.arange(22) % 11
+
+
+def test_the_field_is_that_of_the_cpu():
+    x, t, y = inputs()
+    on_cpu = load_pretrained("mnist-unet")[0](x, t, y)
+    on_gpu = load_pretrained("mnist-unet", cuda)[0](x.to(cuda), t.to(cuda), y.to(cuda))
+    torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-3, atol=1e-3)
+
+
+def test_samples_from_one_seed_are_those_of_the_cpu():
+    y = balanced_labels(20, 10)
+    there = draw_images(load_pretrained("mnist-unet", cuda)[0], y, 3.0, steps=8)
+    here = draw_images(load_pretrained("mnist-unet")[0], y, 3.0, steps=8)
+    assert (there - here).abs().mean() < 0.01  # of a range of 2; rounding may tip a stroke's edge
+
+
+def test_mixed_precision_stays_close_to_float32():
+    model, (x, t, y) = load_pretrained("mnist-unet", cuda)[0], (part.to(cuda) for part in inputs())
+    full = model(x, t, y)
+    dtype = half_precision(cuda)
+    assert dtype in (torch.bfloat16, torch.float16)
+    with autocast(cuda, dtype):
+        half = model(x, t, y)
+    assert (half - full).square().mean() < 1e-3 * full.square().mean()
+
+
+def test_training_in_mixed_precision_learns_like_float32(monkeypatch):
+    def final_loss():
+        torch.manual_seed(0)
+        images, labels = (part[:5000].to(cuda) for part in mnist32("train"))
+        stream = batches(images, labels, 128, torch.Generator().manual_seed(0))
+        path = GaussianPath()
+        history = fit(
+            UNet(widths=(16, 32)).to(cuda),
+            lambda model, z, y: cfm_loss(model, path, z, drop_labels(y, 0.1, 10)),
+            stream,
+            steps=200,
+            lr=3e-3,
+            progress=False,
+        )
+        return sum(history.losses[-50:]) / 50, history.precision
+
+    half, precision = final_loss()
+    monkeypatch.setenv("LABKIT_PRECISION", "float32")
+    full, _ = final_loss()
+    assert precision != "float32" and abs(half - full) < 0.05 * full
+
+
+def test_nothing_waits_for_the_device_inside_a_step():
+    images, labels = (part[:5000].to(cuda) for part in mnist32("train"))
+    stream = batches(images, labels, 64, torch.Generator().manual_seed(0))
+    model, path = UNet(widths=(16, 32)).to(cuda), GaussianPath()
+    seen = []
+
+    def loss_fn(model, z, y):
+        # From the second step on until the 40th, any wait for the device is an error.
+        seen.append(None)
+        torch.cuda.set_sync_debug_mode("error" if 2 <= len(seen) < 40 else "default")
+        return cfm_loss(model, path, z, y)
+
+    try:
+        fit(model, loss_fn, stream, steps=45, lr=1e-3, progress=False)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_pixels_reach_the_device_unchanged():
+    images = mnist32("test").images[:100]
+    assert torch.equal(to_float(images.to(cuda)).cpu(), to_float(images))
