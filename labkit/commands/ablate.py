@@ -21,7 +21,7 @@ from labkit.runtime import device, seed_everything
 from labkit.training import fit
 
 
-def ablate(*, steps: int = 1_500, batch_size: int = 64, seeds: Iterable[int] = (0, 1), n: int = 1_000) -> Card:
+def ablate(*, steps: int = 1_200, batch_size: int = 64, seeds: Iterable[int] = (0, 1), n: int = 1_000) -> Card:
     """Train, judge and write every variant; return the card of the table."""
     on = device()
     began, judge, path = provenance(on), Judge.pretrained(device=on), GaussianPath()
