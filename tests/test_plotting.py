@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from labkit.plotting import image_grid, loss_curve, tile, to_png, use_style
+from labkit.judge import Quality
+from labkit.plotting import guidance_curve, image_grid, loss_curve, tile, to_png, use_style
 
 
 def checker(count):
@@ -79,3 +80,19 @@ def test_png_of_a_figure_is_opaque_white_in_the_style():
         fig = plt.figure(figsize=(1, 1))
         corner = np.asarray(Image.open(io.BytesIO(to_png(fig))).convert("RGBA"))[0, 0]
     assert corner.tolist() == [255, 255, 255, 255]
+
+
+def test_the_guidance_curve_draws_three_measures_real_digits_and_the_marker():
+    curve = {w: Quality(200, 0.5 + w / 10, 0, 1, 3.0, 1.0 + w, 0.9 - w / 10) for w in (2.0, 0.0, 1.0)}
+    _, ax = plt.subplots()
+    guidance_curve(ax, curve, real=Quality(200, 0.99, 0, 1, 0.1, 1.05, 0.97), at=1.0)
+    drawn = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
+    for name, line in zip(("accuracy", "density", "coverage"), drawn.values(), strict=True):
+        assert line.get_label().startswith(name) and line.get_xdata().tolist() == [0, 1, 2]
+        assert line.get_ydata().tolist() == [getattr(curve[w], name) for w in (0.0, 1.0, 2.0)]
+    dotted = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+    assert dotted == [0.99, 1.05, 0.97]
+    marked = [line.get_ydata()[0] for line in ax.lines if len(line.get_xdata()) == 1]
+    assert marked == [curve[1.0].accuracy, curve[1.0].density, curve[1.0].coverage]
+    assert "n = 200" in ax.get_title()
+    plt.close()

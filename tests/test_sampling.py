@@ -20,11 +20,12 @@ class Gaussians(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(1.0))
         self.means = means
-        self.calls, self.labels = [], []
+        self.calls, self.labels, self.times = [], [], []
 
     def forward(self, x, t, y):
         self.calls.append(len(x))
         self.labels += y.tolist()
+        self.times += t[:1].tolist()
         t, mean = t.reshape(-1, 1, 1, 1), self.means[y].reshape(-1, 1, 1, 1)
         variance = (t * STD) ** 2 + (1 - t) ** 2
         return self.scale * (mean + (t * STD**2 - (1 - t)) / variance * (x - t * mean))
@@ -96,6 +97,12 @@ def test_every_branch_of_guidance_is_evaluated_twice_a_step(w, branches):
     asked = [model.labels.count(label) for label in (0, 1, 3)]
     assert len(model.calls) == 2 * 5
     assert asked == [20 * ("y" in branches), 10 * ("y" in branches), 30 * ("null" in branches)]
+
+
+def test_heuns_method_looks_at_both_ends_of_every_step():
+    model = Gaussians()
+    draw(model=model, steps=4)
+    assert model.times == [0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75, 1]
 
 
 def test_sixteen_steps_are_the_default():

@@ -1,0 +1,104 @@
+"""The keepers' commands that judge and ablate: their figures are those of the judge, and land where they belong."""
+
+import shutil
+
+import pytest
+import torch
+from torch import nn
+
+from labkit import assets, pretrained
+from labkit.assets import Card, read_table
+from labkit.commands import ablate as ablations
+from labkit.commands import measure as measuring
+from labkit.commands.ablate import ablate, cut_full_resolution_skip, use_batch_norm
+from labkit.commands.measure import measure
+from labkit.judge import Judge, guidance_sweep, real_quality, shipped_curve
+from labkit.nn.convnet import ConvNet
+from labkit.nn.unet import UNet
+from labkit.pretrained import load_pretrained, save_pretrained
+
+TINY = {"channels": 1, "num_classes": 10, "widths": (8,), "emb_dim": 16}
+TINY_JUDGE = {"widths": (4, 4), "dim": 6}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder in the place of the assets, with a tiny generator and two tiny judges in it."""
+    for name in ("mnist.npz", "mnist.npz.json"):
+        shutil.copy(assets.FOLDER / name, tmp_path)
+    for module in (assets, pretrained, measuring, ablations):
+        monkeypatch.setattr(module, "FOLDER", tmp_path)
+    torch.manual_seed(0)
+    generator = UNet(**TINY)
+    nn.init.normal_(generator.head.weight, std=0.1)
+    parts = {"mnist-unet": ("UNet", TINY, generator)}
+    parts |= {name: ("ConvNet", TINY_JUDGE, ConvNet(**TINY_JUDGE)) for name in ("mnist-judge", "mnist-judge-2")}
+    for name, (kind, arguments, model) in parts.items():
+        save_pretrained(name, model, Card(name, "a test", "MIT", {"model": {"class": kind, "arguments": arguments}}))
+    return tmp_path
+
+
+def test_a_generator_gets_its_headline_on_the_card_and_a_table_by_w(folder, monkeypatch):
+    monkeypatch.setattr(measuring, "WS", (0.0, 1.0, 2.5))
+    card = measure("mnist-unet", n=30, steps=2, sweep_n=20, sweep_steps=1)
+    model, on_disk = load_pretrained("mnist-unet")
+    assert on_disk == card and on_disk.details["model"]["class"] == "UNet"  # what was there before is kept
+
+    judge, second = Judge.pretrained(), Judge.pretrained("mnist-judge-2")
+    for w in (1.0, 3.0):
+        again = guidance_sweep(model, judge, [w], 30, steps=2)[w]
+        said = card.details["measured"][f"w={w:g}"]
+        assert said["n"] == 30 and said["accuracy"] == pytest.approx(again.accuracy, abs=1e-5)
+        assert said["frechet"] == pytest.approx(again.frechet, rel=1e-3, abs=1e-5)
+        by_second = guidance_sweep(model, second, [w], 30, steps=2)[w].accuracy
+        assert said["second judge's accuracy"]["value"] == pytest.approx(by_second, abs=1e-5)
+
+    curve, real = shipped_curve("mnist-unet")
+    assert list(curve) == [0.0, 1.0, 2.5] and real.n == 20
+    assert curve == {
+        w: pytest.approx(q, rel=1e-4) for w, q in guidance_sweep(model, judge, list(curve), 20, steps=1).items()
+    }
+    assert real == pytest.approx(real_quality(judge, 20), rel=1e-3, abs=1e-4)
+    assert read_table("mnist-unet-guidance")[1].details["weights"] == card.sha256
+
+
+def test_a_judge_gets_what_real_digits_score_on_its_card(folder, monkeypatch):
+    monkeypatch.setattr(measuring, "REAL_COUNTS", (20, 50))
+    rows = measure("mnist-judge").details["measured"]["real digits against real digits, by n"]
+    assert [row["n"] for row in rows.values()] == [20, 50] and list(rows) == ["20", "50"]
+    again = real_quality(Judge.pretrained(), 50)
+    assert rows["50"] == pytest.approx(again._asdict(), rel=1e-3, abs=1e-5)
+
+
+def test_every_variant_is_trained_with_every_seed_and_judged_at_two_scales(folder, monkeypatch):
+    monkeypatch.setitem(ablations.RECIPES["mnist-unet"], "model", {"class": "UNet", "arguments": TINY})
+    monkeypatch.setattr(ablations, "held_out_loss", lambda model, path: float(model.head.weight.detach().norm()))
+    card = ablate(steps=2, batch_size=8, seeds=(0, 5), n=20)
+    rows, read = read_table("mnist-unet-ablations")
+    assert read == card and card.details["steps"] == 2
+    assert len(rows) == 4 * 2 * 2 and {(row["seed"], row["w"]) for row in rows} == {
+        (s, w) for s in (0, 5) for w in (1, 3)
+    }
+    losses = {(row["variant"], row["seed"]): row["loss"] for row in rows}
+    assert len(losses) == 8 and len(set(losses.values())) == 8  # eight different models, the averaged and the raw too
+
+
+def test_batch_norm_takes_the_place_of_every_group_norm():
+    model = UNet(**TINY)
+    groups = sum(isinstance(part, nn.GroupNorm) for part in model.modules())
+    use_batch_norm(model)
+    kinds = [type(part) for part in model.modules()]
+    assert kinds.count(nn.BatchNorm2d) == groups > 0 and nn.GroupNorm not in kinds
+    x, t, y = torch.randn(4, 1, 8, 8), torch.rand(4), torch.arange(4)
+    nn.init.normal_(model.head.weight)
+    assert not torch.allclose(model(x, t, y)[:2], model(x[:2], t[:2], y[:2]), atol=1e-3)  # a sample sees its batch
+
+
+def test_the_cut_skip_hands_the_head_nothing_of_the_stem():
+    model = UNet(**TINY)
+    cut_full_resolution_skip(model)
+    seen = []
+    model.head_norm[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model(torch.randn(2, 1, 8, 8), torch.rand(2), torch.arange(2))
+    kept, cut = seen[0].chunk(2, dim=1)
+    assert kept.shape[1] == 8 and kept.abs().max() > 0 and cut.abs().max() == 0
