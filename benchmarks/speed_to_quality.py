@@ -12,7 +12,7 @@ steps will fit (its learning rate falls to zero at the last one), and the traini
 device, sampling and judging. The seconds are printed as they came out: a step is never cut short, and labkit's number
 of steps is a forecast. Because a clock decides, figures differ a little from run to run, whatever the seed.
 
-Judged are class-balanced samples by Heun's method in 16 steps, at guidance w=1 and w=3, from the same noise. The
+Judged are class-balanced samples by the midpoint method in 16 steps, at guidance w=1 and w=3, from the same noise. The
 Frechet distance depends on the number of samples n, and so it stands beside that of n real digits; below 90% accuracy
 it is not printed. lab3 learns digits resized to 32x32, where the judge knows padded ones: before its samples are judged
 that resizing is undone by least squares, which leaves real digits as they were, and they are padded.

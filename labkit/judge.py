@@ -52,7 +52,7 @@ class Judge:
     Images x are (B, 1, 32, 32), float in [-1, 1] or uint8, on any device; labels y are (B,) in 0..9.
     """
 
-    def __init__(self, model: nn.Module, card: Card | None = None, *, chunk: int = 500) -> None:
+    def __init__(self, model: nn.Module, card: Card | None = None, *, chunk: int = 100) -> None:
         self.model = model.eval().requires_grad_(False)
         self.card, self.chunk = card, chunk
         self._real: tuple[LabelledImages, Tensor] | None = None
@@ -118,8 +118,11 @@ def real_quality(judge: Judge, n: int, seed: int = 0) -> Quality:
     """What n real digits score: training images drawn at random, the classes balanced, against the test images.
 
     It is also what a generator would score that had learned the training set by heart.
+    Raises ValueError for more than the training set can balance.
     """
     images, labels = mnist32("train")
+    if not 1 <= n <= (most := CLASSES * labels.bincount().min().item()):
+        raise ValueError(f"n must lie in 1..{most}, so that the classes can be balanced; got {n}")
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     y = balanced_labels(n, CLASSES)
     chosen = torch.empty_like(y)

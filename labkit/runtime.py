@@ -90,7 +90,9 @@ def bfloat16_gain() -> float:
     fastest: dict[torch.dtype, float] = {}
     cases = []
     for dtype, layout in ((torch.float32, torch.channels_last), (torch.bfloat16, torch.contiguous_format)):
-        net = torch.nn.Sequential(*(torch.nn.Conv2d(32, 32, 3, padding=1) for _ in range(3))).to(memory_format=layout)
+        with torch.random.fork_rng(devices=[]):  # a probe must not move anybody's random numbers
+            convs = [torch.nn.Conv2d(32, 32, 3, padding=1) for _ in range(3)]
+        net = torch.nn.Sequential(*convs).to(memory_format=layout)
         cases.append((dtype, net, torch.zeros(32, 32, 16, 16).to(memory_format=layout)))
     for _ in range(8):  # in turns, so that what else the machine does meets both
         for dtype, net, x in cases:

@@ -82,7 +82,7 @@ class GuidanceExplorer:
         curve: `{w: Quality}` as from `guidance_sweep`, drawn beside the digits with a marker at the current w.
         real: what real digits score at the n of the curve, drawn as dotted lines.
         ws: the positions of the slider (default: those of the curve, or 0 to 8 in halves).
-        steps: Heun steps; 10 steps are 20 evaluations of each branch.
+        steps: midpoint steps; 10 steps are 20 evaluations of each branch.
         seed: the seed shown first, 0..99.
     Raises ValueError if there is no position, or w=1 is not among them.
     """
@@ -138,7 +138,7 @@ class GuidanceExplorer:
         count = self.model.num_classes
         y = balanced_labels(ROWS * count, count) if digit is None else torch.full((ROWS * count,), digit)
         start = time.perf_counter()
-        x = draw_images(self.model, y, w, seed=seed, steps=self.steps)
+        x = draw_images(self.model, y, w, seed=seed, steps=self.steps, half=True)
         lines = [
             f"<b>w = {w:g}</b> (w' = {w - 1:g} where papers count from the conditional model)",
             f"{len(y)} digits in {time.perf_counter() - start:.2f} s, {2 * self.steps} evaluations of each branch",

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from labkit.pretrained import load_pretrained
 from labkit.sampling import balanced_labels, draw_images
 
 MEANS = torch.tensor([-0.4, 0.0, 0.3, -0.2])  # of the classes 0, 1, 2 and of null
@@ -57,7 +58,7 @@ def test_balanced_labels_take_turns():
 def test_images_are_where_the_exact_flow_takes_the_noise(w):
     errors = [(draw(w, steps=steps) - flow_map(noise(), w)).abs().max().item() for steps in (16, 32, 64)]
     assert errors[0] < 0.02
-    assert errors[1] < errors[0] / 3 and errors[2] < errors[1] / 3  # Heun's method is of order 2: about 4
+    assert errors[1] < errors[0] / 3 and errors[2] < errors[1] / 3  # the midpoint method is of order 2 at least
 
 
 def test_images_are_clipped_as_they_are_when_shown():
@@ -99,10 +100,10 @@ def test_every_branch_of_guidance_is_evaluated_twice_a_step(w, branches):
     assert asked == [20 * ("y" in branches), 10 * ("y" in branches), 30 * ("null" in branches)]
 
 
-def test_heuns_method_looks_at_both_ends_of_every_step():
+def test_the_midpoint_method_looks_at_the_start_and_the_middle_of_every_step_and_never_at_the_end():
     model = Gaussians()
     draw(model=model, steps=4)
-    assert model.times == [0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75, 1]
+    assert model.times == [0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875]
 
 
 def test_sixteen_steps_are_the_default():
@@ -144,3 +145,11 @@ def test_what_cannot_be_drawn_is_refused_by_name_before_the_model_is_asked(optio
     with pytest.raises(ValueError, match=words):
         draw(model=model, **options)
     assert not model.calls
+
+
+def test_half_precision_is_used_only_where_it_is_asked_for(monkeypatch):
+    model, _ = load_pretrained("mnist-unet")
+    monkeypatch.setenv("LABKIT_PRECISION", "bfloat16")
+    full, half, again = (draw_images(model, torch.tensor([3, 8]), 1.0, steps=2, half=h) for h in (False, True, False))
+    assert torch.equal(full, again) and half.dtype == torch.float32
+    assert 1e-5 < (half - full).abs().mean() < 0.05

@@ -56,7 +56,7 @@ def ablate(*, steps: int = 1_200, batch_size: int = 64, seeds: Iterable[int] = (
         "batch_size": batch_size,
         "lr": 3e-3,
         "precision": precision,
-        "sampling": "Heun 10",
+        "sampling": "midpoint, 10 steps",
     }
     card = Card("The U-Net lab with one part left out", "python -m labkit ablate", "MIT", details)
     return write_table(FOLDER / "mnist-unet-ablations.csv", rows, card)

@@ -21,7 +21,7 @@ def measure(name: str, *, n: int = 10_000, steps: int = 16, sweep_n: int = 2_000
     """Judge the shipped model `name`, a judge or a generator, and return its card with the figures.
 
     Arguments (generators only):
-        n, steps: samples and Heun steps of the headline figures, at w=1 and w=3.
+        n, steps: samples and midpoint steps of the headline figures, at w=1 and w=3.
         sweep_n, sweep_steps: the same for the table `NAME-guidance`.
     Raises ValueError for a name that does not ship.
     """
@@ -33,7 +33,7 @@ def measure(name: str, *, n: int = 10_000, steps: int = 16, sweep_n: int = 2_000
         measured = provenance(on) | {"real digits against real digits, by n": rows}
     else:
         judges = [Judge.pretrained(of, on) for of in ("mnist-judge", "mnist-judge-2")]
-        measured = provenance(on) | {"solver": f"Heun, {steps} steps: {2 * steps} evaluations a branch", "seed": 0}
+        measured = provenance(on) | {"solver": f"midpoint, {steps} steps: {2 * steps} evaluations a branch", "seed": 0}
         measured |= {f"w={w:g}": headline(model, judges, w, n, steps) for w in (1.0, 3.0)}
         sweep(name, model, judges[0], sweep_n, sweep_steps)
     return write_card(FOLDER / f"{name}.safetensors", replace(card, details=card.details | {"measured": measured}))
@@ -54,7 +54,7 @@ def sweep(name: str, model: object, judge: Judge, n: int, steps: int) -> Card:
     details = began | {
         "weights": weights.sha256,
         "judge": "mnist-judge",
-        "solver": f"Heun, {steps} steps: {2 * steps} evaluations a branch",
+        "solver": f"midpoint, {steps} steps: {2 * steps} evaluations a branch",
         "steps": steps,
         "seed": 0,
         "real digits at the same n": rounded(real_quality(judge, n)._asdict()),
