@@ -30,7 +30,8 @@ def draw_images(
     """Images (B, C, size, size) in [-1, 1] of the classes y (B,), at guidance scale w, on the CPU.
 
     The midpoint method on a uniform grid from t=0 to t=1: 2 * steps evaluations of each branch of `guided`, none of
-    them at t=1, where a network's error is large and leaves specks on the paper. Images are clipped, as when shown. Same seed, same noise: for every w, and on every device.
+    them at t=1, where a network's error is large and leaves specks on the paper. Images are clipped, as when shown.
+    Same seed, same noise: for every w, and on every device.
 
     Arguments:
         model: a network with the attributes `channels` and `num_classes`, K; label K is null.

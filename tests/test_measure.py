@@ -1,5 +1,6 @@
 """The keepers' commands that judge and ablate: their figures are those of the judge, and land where they belong."""
 
+import functools
 import shutil
 
 import pytest
@@ -40,7 +41,9 @@ def folder(tmp_path, monkeypatch):
 
 def test_a_generator_gets_its_headline_on_the_card_and_a_table_by_w(folder, monkeypatch):
     monkeypatch.setattr(measuring, "WS", (0.0, 1.0, 2.5))
-    card = measure("mnist-unet", n=30, steps=2, sweep_n=20, sweep_steps=1)
+    for function, n in ((measuring.headlines, 30), (measuring.sweep, 20)):
+        monkeypatch.setattr(measuring, function.__name__, functools.partial(function, n=n, steps=2))
+    card = measure("mnist-unet")
     model, on_disk = load_pretrained("mnist-unet")
     assert on_disk == card and on_disk.details["model"]["class"] == "UNet"  # what was there before is kept
 
@@ -56,7 +59,7 @@ def test_a_generator_gets_its_headline_on_the_card_and_a_table_by_w(folder, monk
     curve, real = shipped_curve("mnist-unet")
     assert list(curve) == [0.0, 1.0, 2.5] and real.n == 20
     assert curve == {
-        w: pytest.approx(q, rel=1e-4) for w, q in guidance_sweep(model, judge, list(curve), 20, steps=1).items()
+        w: pytest.approx(q, rel=1e-4) for w, q in guidance_sweep(model, judge, list(curve), 20, steps=2).items()
     }
     assert real == pytest.approx(real_quality(judge, 20), rel=1e-3, abs=1e-4)
     assert read_table("mnist-unet-guidance")[1].details["weights"] == card.sha256
