@@ -36,7 +36,7 @@ def real_figures(name: str) -> Card:
 
 
 def headlines(name: str, *, n: int = 10_000, steps: int = 10) -> Card:
-    """The quality of n class-balanced samples at w=1 and w=3, and the second judge's accuracy on them, onto the card."""
+    """The quality of n class-balanced samples at w=1 and w=3, with the second judge's accuracy, onto the card."""
     on = device()
     model, _ = load_pretrained(name, on)
     judge, second = Judge.pretrained(device=on), Judge.pretrained("mnist-judge-2", on)
