@@ -155,7 +155,7 @@ def test_the_features_of_the_test_images_are_computed_once(world):
     judge = Judge(Reader())
     judge.frechet(planted(torch.arange(10)))
     judge.frechet(planted(torch.arange(10)))
-    assert judge.model.sizes == [len(world["test"].labels), 10, 10]
+    assert sum(judge.model.sizes) == len(world["test"].labels) + 10 + 10
 
 
 def reference(monkeypatch, y):
