@@ -78,6 +78,8 @@ def fit(
 ) -> History:
     """Train `model` in place and return its `History`, with the averaged model in `history.ema`.
 
+    Forward passes run in the device's fast precision, weights stay float32: see `labkit.runtime.half_precision`.
+
     Arguments:
         loss_fn: `loss_fn(model, z, y)` -> scalar; its randomness is torch's global one.
         batches: yields `(z, y)` on the model's device, at least `steps` times; with `state_dict` and `load_state_dict`
