@@ -81,6 +81,7 @@ def half_precision(on: torch.device, *, convolutions: bool = False) -> torch.dty
 
 
 @functools.cache
+@torch.enable_grad()
 def bfloat16_gain() -> float:
     """How many times faster a small convolution and its gradient run on this CPU in bfloat16 than in float32.
 

@@ -237,3 +237,9 @@ def test_a_machine_in_words_names_the_device_its_threads_and_torch():
     words = machine(torch.device("cpu"))
     assert words.startswith("cpu (")
     assert f"{torch.get_num_threads()} threads" in words and words.endswith(f"torch {torch.__version__}")
+
+
+def test_the_probe_can_be_asked_for_while_gradients_are_off():
+    with torch.no_grad():
+        assert bfloat16_gain.__wrapped__() > 0
+        assert not torch.is_grad_enabled()
