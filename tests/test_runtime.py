@@ -155,7 +155,7 @@ def test_cuda_works_in_bfloat16_from_ampere_on_and_in_float16_before(
     assert half_precision(CUDA, convolutions=convolutions) == dtype
 
 
-@pytest.mark.parametrize(("gain", "dtype"), [(0.2, None), (1.29, None), (1.31, torch.bfloat16), (4.0, torch.bfloat16)])
+@pytest.mark.parametrize(("gain", "dtype"), [(0.2, None), (1.19, None), (1.21, torch.bfloat16), (4.0, torch.bfloat16)])
 def test_the_cpu_convolves_in_bfloat16_where_that_is_clearly_faster(monkeypatch, free_choice, gain, dtype):
     monkeypatch.setattr(runtime, "bfloat16_gain", lambda: gain)
     assert half_precision(CPU, convolutions=True) == dtype
