@@ -14,6 +14,7 @@ from labkit.plotting import guidance_curve, tile, to_png
 from labkit.sampling import balanced_labels, draw_images
 
 ROWS = 5  # of digits in the explorer
+ALL = -1  # in place of a class: all of them
 
 
 class FrameSlider:
@@ -102,20 +103,26 @@ class GuidanceExplorer:
         if 1.0 not in positions:
             raise ValueError(f"ws must hold 1, the plain conditional model, where the slider starts; got {positions}")
         self.model, self.judge, self.curve, self.real, self.steps = model, judge, curve, real, steps
-        self._frames: dict[tuple[float, int | None, int], Frame] = {}
+        self._frames: dict[tuple[float, int, int], Frame] = {}
         self._curves: dict[float, bytes] = {}
         style = {"description_width": "60px"}
         self.w = ipywidgets.SelectionSlider(
             options=[(f"{w:g}", w) for w in positions], value=1.0, description="w", style=style
         )
-        digits = [("all ten", None), *((str(digit), digit) for digit in range(model.num_classes))]
-        self.digit = ipywidgets.Dropdown(options=digits, value=None, description="digit", style=style)
-        self.seed = ipywidgets.BoundedIntText(value=seed, min=0, max=99, description="seed", style=style)
-        self.image = ipywidgets.Image(format="png", layout={"max_width": "100%"})
-        self.text = ipywidgets.HTML()
-        self.chart = ipywidgets.Image(format="png", layout={"max_width": "100%"})
+        digits = [("all", ALL), *((str(digit), digit) for digit in range(model.num_classes))]
+        self.digit = ipywidgets.Dropdown(
+            options=digits, value=ALL, description="digit", style=style, layout={"width": "160px"}
+        )
+        self.seed = ipywidgets.BoundedIntText(
+            value=seed, min=0, max=99, description="seed", style=style, layout={"width": "160px"}
+        )
+        self.image = ipywidgets.Image(format="png", layout={"width": "440px"})
+        self.text = ipywidgets.HTML(layout={"width": "440px"})
+        self.chart = ipywidgets.Image(format="png", layout={"width": "400px"})
         left = ipywidgets.VBox([self.w, ipywidgets.HBox([self.digit, self.seed]), self.image, self.text])
-        self.widget = ipywidgets.HBox([left, self.chart] if curve else [left], layout={"flex_flow": "row wrap"})
+        self.widget = ipywidgets.HBox(
+            [left, self.chart] if curve else [left], layout={"flex_flow": "row wrap", "align_items": "flex-start"}
+        )
         for control in (self.w, self.digit, self.seed):
             control.observe(self._show, names="value")
         self._show()
@@ -127,16 +134,16 @@ class GuidanceExplorer:
             self._chart(w)
         return self
 
-    def frame(self, w: float, digit: int | None, seed: int) -> Frame:
-        """The picture and its readout at one setting; `digit=None` shows all ten, one a column."""
+    def frame(self, w: float, digit: int, seed: int) -> Frame:
+        """The picture and its readout at one setting; `digit=-1` shows all classes, one a column."""
         key = (w, digit, seed)
         if key not in self._frames:
             self._frames[key] = self._draw(*key)
         return self._frames[key]
 
-    def _draw(self, w: float, digit: int | None, seed: int) -> Frame:
+    def _draw(self, w: float, digit: int, seed: int) -> Frame:
         count = self.model.num_classes
-        y = balanced_labels(ROWS * count, count) if digit is None else torch.full((ROWS * count,), digit)
+        y = balanced_labels(ROWS * count, count) if digit == ALL else torch.full((ROWS * count,), digit)
         start = time.perf_counter()
         x = draw_images(self.model, y, w, seed=seed, steps=self.steps, half=True)
         lines = [

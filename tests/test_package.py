@@ -20,8 +20,10 @@ EXTRAS = PROJECT["optional-dependencies"]
 USE_IT = """
 import json, pathlib, labkit
 from labkit.data import mnist32
+from labkit.judge import shipped_curve
 from labkit.pretrained import load_pretrained, names
 images, labels = mnist32("test")
+assert len(shipped_curve("mnist-unet")[0]) > 5
 models = {name: sum(p.numel() for p in load_pretrained(name)[0].parameters()) for name in names()}
 print(json.dumps([labkit.__file__, len(images), labels[:5].tolist(), models]))
 """
@@ -59,9 +61,9 @@ def test_the_wheel_holds_every_file_of_the_package_and_the_licence(wheel):
     wanted = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "labkit").rglob("*")
-        if path.is_file() and path.suffix in {".py", ".npz", ".json", ".safetensors"}
+        if path.is_file() and path.suffix in {".py", ".npz", ".csv", ".json", ".safetensors"}
     }
-    assert "labkit/assets/mnist.npz" in wanted
+    assert {"labkit/assets/mnist.npz", "labkit/assets/mnist-unet-guidance.csv"} <= wanted
     assert wanted <= held
     assert any(name.endswith("dist-info/licenses/LICENSE") for name in held)
 

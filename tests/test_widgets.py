@@ -95,12 +95,12 @@ def test_prepare_leaves_nothing_to_draw_when_the_slider_moves():
 def test_class_and_seed_change_the_picture_and_w_keeps_the_noise():
     explorer = GuidanceExplorer(Shades(), ws=(0.0, 1.0), steps=1)
     pictures = {explorer.image.value}
-    for control, value in ((explorer.digit, 7), (explorer.seed, 3), (explorer.digit, None)):
+    for control, value in ((explorer.digit, 7), (explorer.seed, 3), (explorer.digit, -1)):
         control.value = value
         pictures.add(explorer.image.value)
     assert len(pictures) == 4
     # Without guidance the class is ignored, so that all that is left is the noise: equal for equal seeds only.
-    assert explorer.frame(0.0, 7, 3).png == explorer.frame(0.0, None, 3).png != explorer.frame(0.0, None, 4).png
+    assert explorer.frame(0.0, 7, 3).png == explorer.frame(0.0, -1, 3).png != explorer.frame(0.0, -1, 4).png
 
 
 def test_the_readout_says_what_is_shown_and_what_was_measured():
@@ -116,6 +116,7 @@ def test_the_readout_says_what_is_shown_and_what_was_measured():
 
 def test_the_explorer_has_no_output_area_and_starts_at_the_conditional_model():
     explorer = GuidanceExplorer(Shades(), curve=CURVE, steps=1)
+    assert explorer.digit.label == "all"  # a choice, not an empty box
     assert explorer.w.value == 1.0 and [w for _, w in explorer.w.options] == [0.0, 1.0, 3.0]
 
     def kinds(widget):
