@@ -26,6 +26,9 @@ def main() -> None:
 
     commands.add_parser("ablate", help="train the U-Net with one part left out at a time, and write the table")
 
+    copies = commands.add_parser("students", help="write the student copies of the lessons, with blanks for answers")
+    copies.add_argument("folder", type=Path, nargs="?", default=Path("notebooks"), help="folder of the lessons")
+
     arguments = parser.parse_args()
     if arguments.command == "rebuild-mnist":
         from labkit.commands.rebuild_mnist import rebuild_mnist
@@ -51,6 +54,11 @@ def main() -> None:
         from labkit.commands.ablate import ablate
 
         print(json.dumps(ablate().details, indent=2))
+    elif arguments.command == "students":
+        from labkit.commands.students import students
+
+        for path in students(arguments.folder):
+            print(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -125,6 +125,19 @@ def two_moons_like(per_moon: int = 8, std: float = 0.12) -> GaussianMixture:
     return GaussianMixture(torch.cat((upper, -upper)), std)
 
 
+def petals(count: int = 3, reach: float = 1.0, along: float = 0.6, across: float = 0.35) -> GaussianMixture:
+    """`count` long components in the plane that point outwards like petals and overlap in the middle; the first is up.
+
+    Means lie at distance `reach` from the origin; standard deviations are `along` outwards and `across` sideways.
+    """
+    _check_at_least("count", count, 1)
+    angles = math.pi / 2 + 2 * math.pi * torch.arange(count) / count
+    outwards = torch.stack((angles.cos(), angles.sin()), dim=1)  # (K, 2)
+    sideways = torch.stack((-angles.sin(), angles.cos()), dim=1)
+    covs = sum(s**2 * d[:, :, None] * d[:, None] for s, d in ((along, outwards), (across, sideways)))
+    return GaussianMixture(reach * outwards, covs)
+
+
 def _check_at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise ValueError(f"{name} must be at least {least}; got {value}")

@@ -1,15 +1,18 @@
 """Sliders for ipywidgets 7.7 (Colab) and 8: one `Image` whose value changes, never an `Output` that is cleared."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import ipywidgets
 import matplotlib.pyplot as plt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from labkit.clouds import cloud_sweep
+from labkit.exact import ExactMarginal
 from labkit.judge import Judge, Quality
+from labkit.plane import LIMIT, guided_cloud, quality_curve
 from labkit.plotting import guidance_curve, tile, to_png
 from labkit.sampling import balanced_labels, draw_images
 
@@ -65,10 +68,94 @@ class FrameSlider:
 
 
 class Frame(NamedTuple):
-    """What the explorer shows at one setting: the digits as PNG bytes, and what the judge says of them, as HTML."""
+    """What is shown at one setting: the picture as PNG bytes, and what to read off it, as HTML."""
 
     png: bytes
     text: str
+
+
+class Dials:
+    """Several sliders over one picture that is drawn when first asked for: `Dials(draw, {"t": ts}).widget` is shown.
+
+    Arguments:
+        draw: `draw(*setting) -> Frame`, called with one value for each dial, in their order; the same setting is
+            drawn once and then remembered.
+        dials: for every name the values it can take: numbers make a slider, words a menu.
+        start: the values shown first, by name (default: the first of each).
+    Raises ValueError if a dial has no values, or `start` is not among them.
+    """
+
+    def __init__(
+        self,
+        draw: Callable[..., Frame],
+        dials: dict[str, Sequence[float] | Sequence[str]],
+        *,
+        start: dict[str, float | str] | None = None,
+    ) -> None:
+        start = {} if start is None else start
+        if not dials or not all(len(values) for values in dials.values()):
+            raise ValueError(f"every dial needs at least one value; got {dials}")
+        if unknown := [f"{name}={value}" for name, value in start.items() if value not in dials.get(name, ())]:
+            raise ValueError(f"start must be among the values of the dials; got {', '.join(unknown)}")
+        self.draw = draw
+        self.dials = {name: self._dial(name, values, start.get(name, values[0])) for name, values in dials.items()}
+        self._frames: dict[tuple, Frame] = {}
+        self.image = ipywidgets.Image(format="png", layout={"max_width": "100%"})
+        self.text = ipywidgets.HTML()
+        self.widget = ipywidgets.VBox([*self.dials.values(), self.image, self.text])
+        for dial in self.dials.values():
+            dial.observe(self._show, names="value")
+        self._show()
+
+    @property
+    def setting(self) -> tuple:
+        """The values of the dials, in their order."""
+        return tuple(dial.value for dial in self.dials.values())
+
+    @staticmethod
+    def _dial(name: str, values: Sequence, start: float | str) -> ipywidgets.DOMWidget:
+        look = {"description": name, "style": {"description_width": "80px"}, "layout": {"width": "420px"}}
+        if isinstance(start, str):
+            return ipywidgets.Dropdown(options=list(values), value=start, **look)
+        return ipywidgets.SelectionSlider(options=[(f"{value:g}", value) for value in values], value=start, **look)
+
+    def _show(self, _change: dict | None = None) -> None:
+        if self.setting not in self._frames:
+            self._frames[self.setting] = self.draw(*self.setting)
+        self.image.value, self.text.value = self._frames[self.setting]
+
+
+def turn_w(
+    sample: Callable[[float, Tensor], Tensor],
+    exact: ExactMarginal,
+    *,
+    ws: Sequence[float] = (0, 0.5, 1, 1.5, 2, 3, 4, 6, 8),
+    n: int = 500,
+    limit: float = LIMIT,
+) -> Dials:
+    """The corner "turn w" of a lesson in the plane: a cloud at guidance scale w, and quality and diversity over w.
+
+    `sample(w, y)` returns points (B, 2) for labels y (B,), from the same noise for every w.
+    """
+    sweeps: dict[int, dict] = {}
+
+    def draw(w: float, label: int) -> Frame:
+        y = torch.full((n,), label)
+        if label not in sweeps:
+            sweeps[label] = cloud_sweep(sample, exact, ws, y)
+        x, quality = sweeps[label][float(w)]
+        figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.8))
+        guided_cloud(left, x, label, exact, limit=limit)
+        left.set_title(f"asked for class {label}, w = {w:g}")
+        quality_curve(right, sweeps[label], at=float(w))
+        text = (
+            f"<b>w = {w:g}</b>: {quality.right:.0%} of {n} points land in class {label} (95% interval "
+            f"{quality.low:.0%} to {quality.high:.0%}); their spread is {quality.spread:.2f} of the true one"
+        )
+        return Frame(to_png(figure), text)
+
+    dials = {"w": [float(w) for w in ws], "class": list(range(exact.num_classes))}
+    return Dials(draw, dials, start={"w": 1.0} if 1.0 in dials["w"] else None)
 
 
 class GuidanceExplorer:

@@ -22,8 +22,8 @@ STOREYS = [
     "assets schedules mixtures solvers metrics",
     "paths nn",
     "exact losses fields",
-    "data training pretrained sampling",
-    "judge plotting diagrams player checks",
+    "data training pretrained sampling clouds",
+    "judge plotting diagrams plane player checks",
     "widgets",
     "commands",
     "__main__",  # starts the commands, so it stands one step above them

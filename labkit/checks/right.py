@@ -1,0 +1,32 @@
+"""What checks are made of: a sentence for everything that can be wrong."""
+
+import torch
+from torch import Tensor
+
+
+class NotRight(AssertionError):  # noqa: N818 - students read this name, and it is no fault of the program
+    """The answer to an exercise is not right; the message says what was seen and where to look."""
+
+
+def require(right: bool, sentence: str) -> None:
+    """Raise NotRight with the sentence unless `right`."""
+    if not right:
+        raise NotRight(sentence)
+
+
+def require_like(value: object, truth: Tensor, name: str = "the answer") -> None:
+    """Require a finite tensor shaped like `truth`, so that broadcasting cannot hide a wrong shape."""
+    require(isinstance(value, Tensor), f"{name} should be a tensor; it is {_kind(value)}")
+    shapes = f"{tuple(truth.shape)}; it has {tuple(value.shape)}"
+    require(value.shape == truth.shape, f"{name} should have shape {shapes}")
+    require(bool(value.isfinite().all()), f"{name} holds inf or NaN")
+
+
+def gap(value: Tensor, truth: Tensor) -> float:
+    """Largest difference, relative to the largest entry of the truth."""
+    scale = truth.abs().max().clamp_min(torch.finfo(truth.dtype).tiny)
+    return ((value - truth).abs().max() / scale).item()
+
+
+def _kind(value: object) -> str:
+    return "None: is a `return` missing?" if value is None else f"of type {type(value).__name__}"
