@@ -21,8 +21,11 @@ def main() -> None:
     train.add_argument("--seed", type=int, default=0, help="seed of weights, batches and noise (default: 0)")
     train.add_argument("--checkpoint", type=Path, help="file to save progress to every minute, and to resume from")
 
-    judged = commands.add_parser("measure", help="judge a shipped model: figures for its card, and its guidance table")
+    judged = commands.add_parser("measure", help="judge a shipped model: figures for its card")
     judged.add_argument("name", help="the model, for example mnist-unet or mnist-judge")
+
+    swept = commands.add_parser("sweep", help="judge a shipped generator by scale and kind of guidance, into its table")
+    swept.add_argument("name", help="the model, for example mnist-unet")
 
     commands.add_parser("ablate", help="train the U-Net with one part left out at a time, and write the table")
 
@@ -50,6 +53,10 @@ def main() -> None:
         from labkit.commands.measure import measure
 
         print(json.dumps(measure(arguments.name).details["measured"], indent=2))
+    elif arguments.command == "sweep":
+        from labkit.commands.sweep import sweep
+
+        print(json.dumps(sweep(arguments.name).details, indent=2))
     elif arguments.command == "ablate":
         from labkit.commands.ablate import ablate
 

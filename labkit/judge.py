@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from labkit.assets import Card, read_table
 from labkit.data import LabelledImages, mnist32, to_float
-from labkit.metrics import DensityCoverage, density_coverage, frechet_distance, wilson_interval
+from labkit.metrics import DensityCoverage, density_coverage, frechet_distance, vendi_score, wilson_interval
 from labkit.pretrained import load_pretrained
 from labkit.sampling import balanced_labels, draw_images
 
 CLASSES = 10
+PLAIN = "guided"  # the variant of a guidance table that is classifier-free guidance as it is
 
 
 class Share(NamedTuple):
@@ -44,6 +45,17 @@ class Quality(NamedTuple):
     frechet: float
     density: float
     coverage: float
+
+
+class Diversity(NamedTuple):
+    """How varied the images of each class are, beside the test images of that class: 1 is as varied as real digits.
+
+    vendi: Vendi score of the judge's features, divided by that of as many real images; mean over classes.
+    spread: standard deviation of the features within a class, all classes together, divided by the real one.
+    """
+
+    vendi: float
+    spread: float
 
 
 class Judge:
@@ -96,6 +108,20 @@ class Judge:
         value, low, high, n = self.accuracy(x, y)
         return Quality(n, value, low, high, self.frechet(x), *self.density_coverage(x, y))
 
+    def diversity(self, x: Tensor, y: Tensor) -> Diversity:
+        """How varied images x of the digits y are within each class, compared with test images."""
+        self._check(x, y)
+        (_, labels), real_features = self._test()
+        features, y = self.features(x).double(), y.cpu()
+        ratios, variances = [], []
+        for digit in y.unique():
+            own, real = features[y == digit], real_features[labels == digit].double()
+            n = min(len(own), len(real))  # the Vendi score grows with the number of images
+            ratios.append(vendi_score(own[:n]) / vendi_score(real[:n]))
+            variances.append([(f - f.mean(0)).square().sum(1).mean().item() * len(own) for f in (own, real)])
+        seen, true = (sum(column) for column in zip(*variances, strict=True))
+        return Diversity(sum(ratios) / len(ratios), (seen / true) ** 0.5)
+
     def _map(self, function: nn.Module, x: Tensor) -> Tensor:
         on = next(self.model.parameters()).device
         with torch.no_grad():
@@ -115,9 +141,16 @@ class Judge:
 
 
 def real_quality(judge: Judge, n: int, seed: int = 0) -> Quality:
-    """What n real digits score: training images drawn at random, the classes balanced, against the test images.
+    """What n real digits score: training images against the test images.
 
-    It is also what a generator would score that had learned the training set by heart.
+    It is also what a generator would score that had learned the training set by heart. Arguments as `real_digits`.
+    """
+    return judge.measure(*real_digits(n, seed))
+
+
+def real_digits(n: int, seed: int = 0) -> LabelledImages:
+    """n training images drawn at random, the classes balanced, with their labels.
+
     Raises ValueError for more than the training set can balance.
     """
     images, labels = mnist32("train")
@@ -129,7 +162,7 @@ def real_quality(judge: Judge, n: int, seed: int = 0) -> Quality:
     for digit in range(CLASSES):
         wanted = (y == digit).nonzero()[:, 0]
         chosen[wanted] = order[labels[order] == digit][: len(wanted)]
-    return judge.measure(images[chosen], y)
+    return LabelledImages(images[chosen], y)
 
 
 def guidance_sweep(
@@ -143,8 +176,13 @@ def guidance_sweep(
 def shipped_curve(name: str) -> tuple[dict[float, Quality], Quality]:
     """The measured quality of the shipped model `name` by guidance scale: `({w: Quality}, real digits at that n)`.
 
-    Read from the table `NAME-guidance`; its card says how it was measured. Raises ValueError for a name without one.
+    Read from the table `NAME-guidance`, of which these are the rows of plain guidance; its card says how it was made.
+    Raises ValueError for a name without one.
     """
     rows, card = read_table(f"{name}-guidance")
-    curve = {float(row.pop("w")): Quality(**row) for row in rows}
-    return curve, Quality(**card.details["real digits at the same n"])
+    curve = {float(row["w"]): _quality(row) for row in rows if row["variant"] == PLAIN}
+    return curve, _quality(card.details["real digits at the same n"])
+
+
+def _quality(row: dict) -> Quality:
+    return Quality(**{key: row[key] for key in Quality._fields})

@@ -1,12 +1,16 @@
 """Digits on demand: from a model and labels to finished images, the same way in every measurement and widget."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from labkit.fields import guided
 from labkit.runtime import autocast, half_precision
-from labkit.shapes import check_labels
+from labkit.shapes import Field, check_labels
 from labkit.solvers import midpoint, simulate
+
+Guide = Callable[[Field, Tensor, float, int], Field]
 
 
 def balanced_labels(n: int, num_classes: int) -> Tensor:
@@ -26,6 +30,7 @@ def draw_images(
     size: int = 32,
     chunk: int = 500,
     half: bool = False,
+    guide: Guide = guided,
 ) -> Tensor:
     """Images (B, C, size, size) in [-1, 1] of the classes y (B,), at guidance scale w, on the CPU.
 
@@ -39,6 +44,7 @@ def draw_images(
         chunk: images that travel together; it changes the memory, not the result.
         half: evaluate the network in the fast precision of the device (`half_precision`), where it has one: for
             pictures to look at, not for measurements.
+        guide: what makes a field of model, labels, w and null label, such as `labkit.fields.projected`.
     Raises ValueError for labels outside 0..K, noise of another shape, and fewer than one step.
     """
     shape = (len(y), model.channels, size, size)
@@ -57,7 +63,7 @@ def draw_images(
 
     ts = torch.linspace(0, 1, steps + 1)
     images = [
-        simulate(midpoint(guided(field, some_y.to(on), w, model.num_classes)), x.to(on), ts).clamp(-1, 1).cpu()
+        simulate(midpoint(guide(field, some_y.to(on), w, model.num_classes)), x.to(on), ts).clamp(-1, 1).cpu()
         for x, some_y in zip(noise.split(chunk), y.split(chunk), strict=True)
     ]
     return torch.cat(images)

@@ -7,7 +7,16 @@ import torch
 from scipy.integrate import quad
 
 from labkit.exact import ExactMarginal
-from labkit.fields import autoguided, classifier_guided, conditional, from_w_prime, guided, sde_drift
+from labkit.fields import (
+    autoguided,
+    classifier_guided,
+    conditional,
+    from_w_prime,
+    guided,
+    projected,
+    rescaled,
+    sde_drift,
+)
 from labkit.metrics import sliced_w2
 from labkit.mixtures import GaussianMixture
 from labkit.paths import GaussianPath
@@ -226,3 +235,62 @@ def test_the_other_convention_is_one_less():
     with_y, without = toy(x, t, y), toy(x, t, torch.full_like(y, NULL))
     expected = (1 + 2.0) * with_y - 2.0 * without  # as those papers write it
     torch.testing.assert_close(guided(toy, y, from_w_prime(2.0), NULL)(x, t), expected)
+
+
+def both_branches():
+    x, t, y = batch()
+    return x, t, y, toy(x, t, torch.full_like(y, NULL)), toy(x, t, y)
+
+
+@pytest.mark.parametrize("kind", [rescaled, projected])
+def test_every_answer_to_large_scales_is_the_conditional_field_at_1_with_one_evaluation(kind):
+    model, rows = counted()
+    x, t, y = batch()
+    torch.testing.assert_close(kind(model, y, 1.0, NULL)(x, t), toy(x, t, y))
+    assert rows == [6]
+    kind(model, y, 3.0, NULL)(x, t)
+    assert rows == [6, 12]
+
+
+def test_rescaling_in_full_keeps_the_size_of_the_conditional_field_and_the_direction_of_guidance():
+    x, t, y, _, with_y = both_branches()
+    u_w = guided(toy, y, 4.0, NULL)(x, t)
+    u = rescaled(toy, y, 4.0, NULL, phi=1.0)(x, t)
+    torch.testing.assert_close(u.flatten(1).std(1), with_y.flatten(1).std(1))
+    torch.testing.assert_close(torch.cosine_similarity(u.flatten(1), u_w.flatten(1)), torch.ones(6, dtype=x.dtype))
+    torch.testing.assert_close(rescaled(toy, y, 4.0, NULL, phi=0.0)(x, t), u_w)
+    half = rescaled(toy, y, 4.0, NULL, phi=0.5)(x, t)
+    torch.testing.assert_close(half, (u + u_w) / 2)
+
+
+@pytest.mark.parametrize("schedule", [Linear(), Cosine()])
+def test_projection_leaves_no_guidance_along_the_predicted_picture(schedule):
+    x, t, y, without, with_y = both_branches()
+    alpha_t, beta_t, d_alpha_t, d_beta_t = (c[:, None, None, None] for c in schedule(t))
+    # the picture from x = alpha z + beta eps and u = d_alpha z + d_beta eps, by a 2x2 solve
+    matrix = torch.stack((torch.cat((alpha_t, beta_t), -1), torch.cat((d_alpha_t, d_beta_t), -1)), -2)[:, 0, 0]
+    pair = torch.stack((x.flatten(1), with_y.flatten(1)), 1)
+    z_y = torch.linalg.solve(matrix, pair)[:, 0]
+    extra = (projected(toy, y, 3.0, NULL, schedule)(x, t) - with_y).flatten(1)
+    assert extra.norm(dim=1).min() > 0.1
+    torch.testing.assert_close((extra * z_y).sum(1), torch.zeros(6, dtype=x.dtype), rtol=0, atol=1e-9)
+    removed = (
+        2 * (with_y - without).flatten(1) - extra
+    )  # what is missing from plain guidance is parallel to the picture
+    torch.testing.assert_close(torch.cosine_similarity(removed, z_y).abs(), torch.ones(6, dtype=x.dtype))
+
+
+def test_projection_with_eta_1_is_plain_guidance():
+    x, t, y = batch()
+    torch.testing.assert_close(projected(toy, y, 3.0, NULL, eta=1.0)(x, t), guided(toy, y, 3.0, NULL)(x, t))
+
+
+def test_rescaled_and_projected_refuse_bad_settings_by_name():
+    _, _, y = batch()
+    with pytest.raises(ValueError, match=r"phi must lie in \[0, 1\]; got 1.5"):
+        rescaled(toy, y, 2.0, NULL, phi=1.5)
+    with pytest.raises(ValueError, match="eta must be finite; got nan"):
+        projected(toy, y, 2.0, NULL, eta=math.nan)
+    for kind in (rescaled, projected):
+        with pytest.raises(ValueError, match="w must be a finite number; got inf"):
+            kind(toy, y, math.inf, NULL)

@@ -14,7 +14,7 @@ from labkit import judge as module
 from labkit.assets import FOLDER
 from labkit.data import LabelledImages, mnist32, to_float
 from labkit.judge import Judge, Quality, guidance_sweep, real_quality
-from labkit.metrics import density_coverage
+from labkit.metrics import density_coverage, vendi_score
 from labkit.nn.convnet import ConvNet, ResNet
 from labkit.sampling import balanced_labels
 
@@ -101,7 +101,7 @@ def test_accuracy_is_the_share_of_right_digits_with_its_wilson_interval(wrong):
 @pytest.mark.parametrize("y", [torch.arange(9), torch.arange(10)[:, None], torch.tensor(3)])
 def test_labels_that_are_not_one_per_image_are_refused(world, y):
     judge, x = Judge(Reader()), planted(torch.arange(10))
-    for function in (judge.accuracy, judge.density_coverage, judge.measure):
+    for function in (judge.accuracy, judge.density_coverage, judge.diversity, judge.measure):
         with pytest.raises(ValueError, match=r"y must have shape \(10,\), one label per image; got \("):
             function(x, y)
 
@@ -335,3 +335,31 @@ def test_the_first_judge_is_the_default_and_another_name_is_refused():
     assert isinstance(Judge.pretrained().model, ConvNet)
     with pytest.raises(ValueError, match="no pretrained model is called 'nope'"):
         Judge.pretrained("nope")
+
+
+def test_real_images_are_as_varied_as_real_images(world):
+    real = Judge(Reader()).diversity(*world["test"])
+    assert real == pytest.approx((1, 1), abs=1e-6)
+
+
+@pytest.mark.parametrize("shrink", [0.25, 0.5, 2.0])
+def test_spread_is_the_standard_deviation_within_classes_and_vendi_falls_with_it(world, shrink):
+    judge, (images, labels) = Judge(Reader()), world["test"]
+    x = to_float(images)
+    for digit in range(10):  # pull each class to its own mean, and leave the means, which differ, where they are
+        own = labels == digit
+        x[own] = x[own].mean(0) + shrink * (x[own] - x[own].mean(0))
+    vendi, spread = judge.diversity(x, labels)
+    assert spread == pytest.approx(shrink, rel=1e-5)
+    assert vendi < 1 or shrink > 1
+
+
+def test_one_image_over_and_over_has_no_diversity(world):
+    images, labels = world["test"]
+    first = torch.stack([images[labels == digit][0] for digit in range(10)])
+    y = balanced_labels(60, 10)
+    vendi, spread = Judge(Reader()).diversity(first[y], y)
+    counts = [min(6, 7 + digit) for digit in range(10)]
+    features = Judge(Reader()).features(images)
+    expected = [1 / vendi_score(features[labels == d][:n]) for d, n in enumerate(counts)]
+    assert spread == pytest.approx(0, abs=1e-5) and vendi == pytest.approx(sum(expected) / 10, rel=1e-5)

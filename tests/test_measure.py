@@ -11,12 +11,18 @@ from labkit import assets, pretrained
 from labkit.assets import Card, read_table
 from labkit.commands import ablate as ablations
 from labkit.commands import measure as measuring
+from labkit.commands import sweep as sweeping
 from labkit.commands.ablate import ablate, cut_full_resolution_skip, use_batch_norm
 from labkit.commands.measure import measure
+from labkit.commands.sweep import sweep
+from labkit.data import mnist32
+from labkit.fields import autoguided, projected
 from labkit.judge import Judge, guidance_sweep, real_quality, shipped_curve
+from labkit.metrics import frechet_distance
 from labkit.nn.convnet import ConvNet
 from labkit.nn.unet import UNet
 from labkit.pretrained import load_pretrained, save_pretrained
+from labkit.sampling import balanced_labels, draw_images
 
 TINY = {"channels": 1, "num_classes": 10, "widths": (8,), "emb_dim": 16}
 TINY_JUDGE = {"widths": (4, 4), "dim": 6}
@@ -27,22 +33,22 @@ def folder(tmp_path, monkeypatch):
     """A folder in the place of the assets, with a tiny generator and two tiny judges in it."""
     for name in ("mnist.npz", "mnist.npz.json"):
         shutil.copy(assets.FOLDER / name, tmp_path)
-    for module in (assets, pretrained, measuring, ablations):
+    for module in (assets, pretrained, measuring, sweeping, ablations):
         monkeypatch.setattr(module, "FOLDER", tmp_path)
     torch.manual_seed(0)
-    generator = UNet(**TINY)
-    nn.init.normal_(generator.head.weight, std=0.1)
-    parts = {"mnist-unet": ("UNet", TINY, generator)}
+    generator, weak = UNet(**TINY), UNet(**TINY)
+    for part in (*generator.parameters(), *weak.parameters()):
+        if not part.any():  # what starts at zero would hide time and label
+            nn.init.normal_(part, std=0.3)
+    parts = {"mnist-unet": ("UNet", TINY, generator), "mnist-unet-weak": ("UNet", TINY, weak)}
     parts |= {name: ("ConvNet", TINY_JUDGE, ConvNet(**TINY_JUDGE)) for name in ("mnist-judge", "mnist-judge-2")}
     for name, (kind, arguments, model) in parts.items():
         save_pretrained(name, model, Card(name, "a test", "MIT", {"model": {"class": kind, "arguments": arguments}}))
     return tmp_path
 
 
-def test_a_generator_gets_its_headline_on_the_card_and_a_table_by_w(folder, monkeypatch):
-    monkeypatch.setattr(measuring, "WS", (0.0, 1.0, 2.5))
-    for function, n in ((measuring.headlines, 30), (measuring.sweep, 20)):
-        monkeypatch.setattr(measuring, function.__name__, functools.partial(function, n=n, steps=2))
+def test_a_generator_gets_its_headline_on_the_card(folder, monkeypatch):
+    monkeypatch.setattr(measuring, "headlines", functools.partial(measuring.headlines, n=30, steps=2))
     card = measure("mnist-unet")
     model, on_disk = load_pretrained("mnist-unet")
     assert on_disk == card and on_disk.details["model"]["class"] == "UNet"  # what was there before is kept
@@ -56,13 +62,38 @@ def test_a_generator_gets_its_headline_on_the_card_and_a_table_by_w(folder, monk
         by_second = guidance_sweep(model, second, [w], 30, steps=2)[w].accuracy
         assert said["second judge's accuracy"]["value"] == pytest.approx(by_second, abs=1e-5)
 
+
+def test_the_sweep_tables_every_kind_of_guidance_by_w(folder, monkeypatch):
+    monkeypatch.setattr(sweeping, "WS", (0.0, 1.0, 2.5))
+    monkeypatch.setattr(sweeping, "VARIANT_WS", (2.0,))
+    card = sweep("mnist-unet", n=20, steps=2, draws=3)
+    (model, weights), judge, y = load_pretrained("mnist-unet"), Judge.pretrained(), balanced_labels(20, 10)
+    rows, read = read_table("mnist-unet-guidance")
+    assert read == card and card.details["weights"] == weights.sha256
+
+    bad, _ = load_pretrained("mnist-unet-weak")
+    guides = {"projected": projected, "autoguided": lambda good, y, w, null: autoguided(good, bad, y, w)}
+    for variant, guide in guides.items():
+        (row,) = [row for row in rows if row["variant"] == variant]
+        x = draw_images(model, y, 2.0, steps=2, guide=guide)
+        again = judge.measure(x, y)._asdict() | judge.diversity(x, y)._asdict()
+        assert {key: row[key] for key in again} == pytest.approx(again, rel=1e-3)
+    assert [row["variant"] for row in rows[:4]] == ["guided"] * 3 + ["interval"] and len(
+        {r["frechet"] for r in rows}
+    ) == 7
+
+    features = {w: judge.features(draw_images(model, y, w, steps=2)) for w in (0.0, 1.0, 2.5)}
+    real_features = judge.features(mnist32("test").images)
+    found = card.details["smallest Fréchet distance"]
+    assert found["w"] == min(features, key=lambda w: frechet_distance(real_features, features[w]))
+    assert found["low"] <= found["high"] and found["bootstrap draws"] == 3
+
     curve, real = shipped_curve("mnist-unet")
     assert list(curve) == [0.0, 1.0, 2.5] and real.n == 20
     assert curve == {
         w: pytest.approx(q, rel=1e-4) for w, q in guidance_sweep(model, judge, list(curve), 20, steps=2).items()
     }
     assert real == pytest.approx(real_quality(judge, 20), rel=1e-3, abs=1e-4)
-    assert read_table("mnist-unet-guidance")[1].details["weights"] == card.sha256
 
 
 def test_a_judge_gets_what_real_digits_score_on_its_card(folder, monkeypatch):

@@ -1,20 +1,18 @@
 """`python -m labkit measure NAME`: let the judges judge what ships, and write the figures where they belong.
 
-For a judge: what real digits score against real digits, onto its card. For a generator: the headline figures onto its
-card, and its quality at many guidance scales into a table of its own.
+For a judge: what real digits score against real digits, onto its card. For a generator: the headline figures.
 """
 
 from dataclasses import replace
 
-from labkit.assets import FOLDER, Card, write_card, write_table
+from labkit.assets import FOLDER, Card, write_card
 from labkit.commands.provenance import provenance
-from labkit.judge import CLASSES, Judge, guidance_sweep, real_quality
+from labkit.judge import CLASSES, Judge, real_quality
 from labkit.pretrained import load_pretrained
 from labkit.runtime import device
 from labkit.sampling import balanced_labels, draw_images
 
 REAL_COUNTS = (500, 1_000, 2_000, 10_000)
-WS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
 
 
 def measure(name: str) -> Card:
@@ -24,7 +22,6 @@ def measure(name: str) -> Card:
     """
     if hasattr(load_pretrained(name)[0], "features"):
         return real_figures(name)
-    sweep(name)
     return headlines(name)
 
 
@@ -47,18 +44,6 @@ def headlines(name: str, *, n: int = 10_000, steps: int = 10) -> Card:
         confirmed = {"second judge's accuracy": rounded(second.accuracy(x, y)._asdict())}
         measured[f"w={w:g}"] = rounded(judge.measure(x, y)._asdict()) | confirmed
     return onto_card(name, measured)
-
-
-def sweep(name: str, *, n: int = 2_000, steps: int = 10) -> Card:
-    """Write the table `NAME-guidance`: a row of `Quality` for every w, all from the same noise; return its card."""
-    on = device()
-    model, weights = load_pretrained(name, on)
-    judge = Judge.pretrained(device=on)
-    details = provenance(on) | settings(steps) | {"weights": weights.sha256}
-    details |= {"real digits at the same n": rounded(real_quality(judge, n)._asdict())}
-    rows = [{"w": w} | quality._asdict() for w, quality in guidance_sweep(model, judge, WS, n, steps=steps).items()]
-    card = Card(f"Quality of {name} by guidance scale w", f"python -m labkit measure {name}", "MIT", details)
-    return write_table(FOLDER / f"{name}-guidance.csv", rows, card)
 
 
 def settings(steps: int) -> dict:
