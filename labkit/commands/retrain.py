@@ -25,6 +25,19 @@ RECIPES = {
         },
         "trained": {"batch_size": 128, "steps": 20_000, "lr": 3e-3, "drop": 0.1},
     },
+    "mnist-unet-weak": {
+        "title": "A smaller U-Net for the same task, stopped early: the worse model of autoguidance",
+        "model": {"class": "UNet", "arguments": {"channels": 1, "num_classes": 10, "widths": (16, 32, 48), "patch": 2}},
+        "trained": {"batch_size": 64, "steps": 1_500, "lr": 3e-3, "drop": 0.1},
+    },
+    "mnist-dit": {
+        "title": "Class-conditional flow matching transformer for MNIST 1x32x32, labels 0..9 and null 10",
+        "model": {
+            "class": "DiT",
+            "arguments": {"channels": 1, "num_classes": 10, "patch": 4, "width": 128, "depth": 6, "heads": 4},
+        },
+        "trained": {"batch_size": 64, "steps": 10_000, "lr": 2e-3, "drop": 0.1},
+    },
     "mnist-judge": {
         "title": "Classifier of MNIST digits 1x32x32: the judge of the course's measurements",
         "model": {"class": "ConvNet", "arguments": {"widths": (24, 48, 96), "dim": 128}},
