@@ -5,10 +5,11 @@ from torch import nn
 
 from labkit.assets import FOLDER, Card, read_weights, write_weights
 from labkit.nn.convnet import ConvNet, ResNet
+from labkit.nn.dit import DiT
 from labkit.nn.mlp import MLP
 from labkit.nn.unet import UNet
 
-ARCHITECTURES = {"ConvNet": ConvNet, "MLP": MLP, "ResNet": ResNet, "UNet": UNet}
+ARCHITECTURES = {"ConvNet": ConvNet, "DiT": DiT, "MLP": MLP, "ResNet": ResNet, "UNet": UNet}
 
 
 def names() -> list[str]:

@@ -96,13 +96,14 @@ def test_jitter_keeps_the_background_and_the_range_and_repeats_with_the_seed():
 
 
 def test_a_name_without_a_recipe_is_refused_with_those_that_have_one():
-    with pytest.raises(
-        ValueError, match="no recipe is called 'nope'; there are mnist-unet, mnist-judge, mnist-judge-2"
-    ):
+    with pytest.raises(ValueError, match=f"no recipe is called 'nope'; there are {', '.join(RECIPES)}$"):
         retrain("nope")
 
 
-@pytest.mark.parametrize("name", RECIPES)
+LATER = pytest.mark.xfail(strict=True, reason="lesson 07 will ship it; then this mark goes")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=LATER) if n == "mnist-dit" else n for n in RECIPES])
 def test_what_ships_is_what_its_recipe_describes(name):
     described = json.loads(json.dumps(RECIPES[name]["model"]))
     _, card = load_pretrained(name)

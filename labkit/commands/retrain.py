@@ -34,9 +34,9 @@ RECIPES = {
         "title": "Class-conditional flow matching transformer for MNIST 1x32x32, labels 0..9 and null 10",
         "model": {
             "class": "DiT",
-            "arguments": {"channels": 1, "num_classes": 10, "patch": 4, "width": 128, "depth": 6, "heads": 4},
+            "arguments": {"channels": 1, "num_classes": 10, "patch": 4, "width": 128, "depth": 4, "heads": 4},
         },
-        "trained": {"batch_size": 64, "steps": 10_000, "lr": 2e-3, "drop": 0.1},
+        "trained": {"batch_size": 64, "steps": 10_000, "lr": 3e-3, "drop": 0.1},
     },
     "mnist-judge": {
         "title": "Classifier of MNIST digits 1x32x32: the judge of the course's measurements",

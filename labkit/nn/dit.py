@@ -1,0 +1,200 @@
+"""A diffusion transformer: cut the picture into patches, let every patch look at every other, put it together again.
+
+    x (B, C, H, W)
+      | patchify: N = (H/p)(W/p) tokens, each the C p^2 numbers of one patch
+      | stem: to `width` numbers a token, plus its fixed position
+      | blocks: x + gate * attention(...), then x + gate * MLP(...)   <-  scales, shifts and gates from time and class
+      | head: normalise, scale and shift, back to C p^2 numbers   <-  scale and shift from time and class
+      | unpatchify
+    velocity (B, C, H, W)
+
+Attention alone carries anything from one token to another; stem, MLP and head treat every token alike.
+Scalable Diffusion Models with Transformers (2023), section 3.2 and figure 3 (the block "adaLN-Zero").
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, pixel_shuffle, pixel_unshuffle, scaled_dot_product_attention, silu
+
+from labkit.nn.embeddings import Conditioning
+from labkit.shapes import check_images, check_time
+
+
+def patchify(x: Tensor, patch: int) -> Tensor:
+    """Images (B, C, H, W) to tokens (B, N, C p^2): the N = (H/p)(W/p) patches row by row, channel by channel in each.
+
+    An Image is Worth 16x16 Words (2021), section 3.1. Raises ValueError where patches do not fill the images.
+    """
+    if x.ndim != 4:
+        raise ValueError(f"x must have shape (B, C, H, W); got {tuple(x.shape)}")
+    _check_grid(x.shape[2], x.shape[3], patch)
+    return pixel_unshuffle(x, patch).flatten(2).mT
+
+
+def unpatchify(tokens: Tensor, patch: int, height: int, width: int) -> Tensor:
+    """The inverse of `patchify`: tokens (B, N, C p^2) to images (B, C, height, width).
+
+    Raises ValueError if N is not (height / p)(width / p), or p^2 does not divide the length of a token.
+    """
+    rows, columns = _check_grid(height, width, patch)
+    if tokens.ndim != 3 or tokens.shape[1] != rows * columns or tokens.shape[2] % patch**2:
+        wanted = f"(B, {rows * columns}, C * {patch**2})"
+        raise ValueError(f"tokens of {height}x{width} images must have shape {wanted}; got {tuple(tokens.shape)}")
+    return pixel_shuffle(tokens.mT.unflatten(2, (rows, columns)), patch)
+
+
+def grid_positions(rows: int, columns: int, dim: int) -> Tensor:
+    """Where each token stands, (rows * columns, dim): sin and cos of w_k times its row, then of w_k times its column.
+
+    The dim/4 frequencies w_k = 100^(-4k/dim) fall from 1 to about 1/100 radians a patch: the fast waves tell neighbours
+    apart, the slow ones far ends of the grid. Attention Is All You Need (2017), section 3.5, once for each axis and
+    with 100 in the place of 10,000, which is for longer rows than ours. Raises ValueError unless 4 divides dim.
+    """
+    if dim < 4 or dim % 4:
+        raise ValueError(f"dim must be a positive multiple of 4, sin and cos for two axes; got {dim}")
+    frequencies = 100.0 ** (-torch.arange(dim // 4) / (dim // 4))
+    places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))  # (rows * columns, 2)
+    phases = places[:, :, None] * frequencies  # (rows * columns, 2, dim/4)
+    return torch.cat((phases.sin(), phases.cos()), dim=2).flatten(1)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """(1 + scale) * normalised x + shift: tokens (B, N, d), each normalised alone; `shift` and `scale` (B, d)."""
+    return layer_norm(x, x.shape[-1:]) * (1 + scale[:, None]) + shift[:, None]
+
+
+class Attention(nn.Module):
+    """softmax(Q K^T / sqrt(d)) V in heads of d numbers each, (B, N, width): Attention Is All You Need (2017), eq. 1."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.split(x)
+        if q.device.type == "cpu" and q.dtype == torch.bfloat16:  # its gradient takes four times as long as float32's
+            with torch.autocast("cpu", enabled=False):
+                h = scaled_dot_product_attention(q.float(), k.float(), v.float()).to(q.dtype)
+        else:
+            h = scaled_dot_product_attention(q, k, v)  # (B, heads, N, d)
+        return self.out(h.transpose(1, 2).flatten(2))
+
+    def split(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values, each (B, heads, N, d)."""
+        return self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+
+
+class Block(nn.Module):
+    """Attention, then an MLP, each as x + gate * f((1 + scale) * normalised x + shift): adaptive layer norm, "adaLN".
+
+    Shifts, scales and gates are linear in the conditioning vector emb (B, width); tokens are (B, N, width).
+    """
+
+    def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(width, 6 * width)
+        self.attention = Attention(width, heads)
+        hidden = mlp_ratio * width
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(silu(emb)).chunk(6, dim=1)  # (B, width)
+        x = x + gate_a[:, None] * self.attention(modulate(x, shift_a, scale_a))
+        return x + gate_m[:, None] * self.mlp(modulate(x, shift_m, scale_m))
+
+    def attention_weights(self, x: Tensor, emb: Tensor) -> Tensor:
+        """softmax(Q K^T / sqrt(d)), (B, heads, N, N): row i is how token i shares its attention out, and sums to 1."""
+        q, k, _ = self.attention.split(modulate(x, *self.modulation(silu(emb)).chunk(6, dim=1)[:2]))
+        return (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1)
+
+
+class DiT(nn.Module):
+    """A field on images: `forward(x, t, y=None)` with x (B, channels, S, S), t (B,) in [0, 1], y (B,) in 0..K or None.
+
+    Arguments:
+        channels: image channels, 1 for MNIST.
+        num_classes: K, or None for a network without labels; label K is "no class given", and so is y=None.
+        image_size: S, height and width of the images; the positions are made for it.
+        patch: side p of a patch; N = (S/p)^2 tokens, so that halving p costs four times as much and attention sixteen.
+        width: numbers a token, a multiple of 4 and of `heads`.
+        depth: blocks.
+        heads: attention heads a block.
+        mlp_ratio: width of the MLP's hidden layer in units of `width`.
+    Raises ValueError for sizes that do not fit, and in `forward` for images, times and labels that do not.
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        num_classes: int | None = 10,
+        *,
+        image_size: int = 32,
+        patch: int = 4,
+        width: int = 128,
+        depth: int = 6,
+        heads: int = 4,
+        mlp_ratio: int = 4,
+    ) -> None:
+        super().__init__()
+        sizes = {"channels": channels, "image_size": image_size, "patch": patch, "width": width}
+        for name, value in (sizes | {"depth": depth, "heads": heads, "mlp_ratio": mlp_ratio}).items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1; got {value}")
+        if width % heads:
+            raise ValueError(f"heads must divide width; got width={width} and heads={heads}")
+        self.channels, self.num_classes, self.image_size, self.patch = channels, num_classes, image_size, patch
+        self.conditioning = Conditioning(width, num_classes)
+        self.stem = nn.Linear(channels * patch**2, width)
+        positions = grid_positions(*_check_grid(image_size, image_size, patch), width)
+        self.register_buffer("positions", positions, persistent=False)
+        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
+        self.head_modulation = nn.Linear(width, 2 * width)
+        self.head = nn.Linear(width, channels * patch**2)
+        self.initialize_weights()
+
+    def initialize_weights(self) -> None:
+        """Start simple: all gates 0, so every block is the identity, and the output 0; the first loss is E|v|^2 / d."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        for layer in (*(block.modulation for block in self.blocks), self.head_modulation, self.head):
+            nn.init.zeros_(layer.weight)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        tokens, emb = self._embed(x, t, y)  # (B, N, width), (B, width)
+        for block in self.blocks:
+            tokens = block(tokens, emb)  # (B, N, width)
+        tokens = modulate(tokens, *self.head_modulation(silu(emb)).chunk(2, dim=1))
+        return unpatchify(self.head(tokens), self.patch, *x.shape[2:])  # (B, channels, S, S)
+
+    @torch.no_grad()
+    def attention_weights(self, x: Tensor, t: Tensor, y: Tensor | None = None, *, block: int) -> Tensor:
+        """softmax(Q K^T / sqrt(d)) of one block, (B, heads, N, N), when the network looks at (x, t, y).
+
+        Entry (i, j) is how much of what token i reads comes from token j; tokens are counted row by row.
+        Raises ValueError unless `block` is in 0..depth-1, and as `forward` does.
+        """
+        if not 0 <= block < len(self.blocks):
+            raise ValueError(f"block must lie in 0..{len(self.blocks) - 1}; got {block}")
+        tokens, emb = self._embed(x, t, y)
+        for earlier in self.blocks[:block]:
+            tokens = earlier(tokens, emb)
+        return self.blocks[block].attention_weights(tokens, emb)
+
+    def _embed(self, x: Tensor, t: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Tokens (B, N, width) with their positions, and the conditioning vector (B, width)."""
+        check_images(x, self.channels)
+        if x.shape[2:] != (self.image_size, self.image_size):
+            raise ValueError(f"height and width must be {self.image_size}; got {tuple(x.shape[2:])}")
+        check_time(t, x)
+        return self.stem(patchify(x, self.patch)) + self.positions, self.conditioning(x, t, y)
+
+
+def _check_grid(height: int, width: int, patch: int) -> tuple[int, int]:
+    """Rows and columns of patches; ValueError where patches do not fill the image."""
+    if patch < 1 or height % patch or width % patch:
+        raise ValueError(f"height and width must be divisible by patch={patch}; got ({height}, {width})")
+    return height // patch, width // patch
