@@ -18,8 +18,8 @@ from labkit.pretrained import load_pretrained, names
 from labkit.runtime import device
 from labkit.sampling import Guide, balanced_labels, draw_images
 
-WS = (0.0, 0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
-VARIANT_WS = (1.5, 2.0, 3.0, 5.0, 8.0)
+WS = (0.0, 0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 3.0, 5.0, 8.0)
+VARIANT_WS = (1.5, 3.0, 5.0, 8.0)
 INTERVAL = (0.2, 0.8)
 
 
