@@ -253,6 +253,30 @@ def test_attention_is_that_of_torch(heads):
     torch.testing.assert_close(scaled_dot_product_attention(q, k, ones), weights, rtol=0, atol=1e-12)
 
 
+def test_a_block_with_open_gates_is_the_transformer_layer_of_torch():
+    """No scale, no shift, gates at 1: then time and class are silent, and what is left is the plain layer."""
+    ours = network().blocks[0]
+    with torch.no_grad():
+        ours.modulation.weight.zero_()
+        ours.modulation.bias.copy_(torch.tensor([0.0, 0.0, 1.0]).repeat_interleave(D).repeat(2))
+    theirs = nn.TransformerEncoderLayer(
+        D, 3, 4 * D, dropout=0.0, activation=nn.GELU("tanh"), batch_first=True, norm_first=True, dtype=torch.float64
+    )
+    attention, (up, _, down) = ours.attention, ours.mlp
+    layers = {
+        "self_attn.in_proj_": attention.qkv,
+        "self_attn.out_proj.": attention.out,
+        "linear1.": up,
+        "linear2.": down,
+    }
+    with torch.no_grad():
+        for name, layer in layers.items():
+            theirs.get_parameter(f"{name}weight").copy_(layer.weight)
+            theirs.get_parameter(f"{name}bias").copy_(layer.bias)
+    tokens = images(B, N, D)
+    torch.testing.assert_close(ours(tokens, images(B, D, seed=2)), theirs(tokens), rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("block", [0, 1])
 def test_the_attention_weights_are_those_that_the_forward_pass_uses(block):
     """Weights times values, through the output layer, is what the block's attention said in a real forward pass."""
