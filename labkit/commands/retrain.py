@@ -36,7 +36,7 @@ RECIPES = {
             "class": "DiT",
             "arguments": {"channels": 1, "num_classes": 10, "patch": 4, "width": 128, "depth": 4, "heads": 4},
         },
-        "trained": {"batch_size": 64, "steps": 10_000, "lr": 3e-3, "drop": 0.1},
+        "trained": {"batch_size": 64, "steps": 5_600, "lr": 3e-3, "drop": 0.1},
     },
     "mnist-judge": {
         "title": "Classifier of MNIST digits 1x32x32: the judge of the course's measurements",
