@@ -42,8 +42,8 @@ def draw_images(
         model: a network with the attributes `channels` and `num_classes`, K; label K is null.
         noise: what to start from, shaped like the images (default: drawn on the CPU from `seed`).
         chunk: images that travel together; it changes the memory, not the result.
-        half: evaluate the network in the fast precision of the device (`half_precision`), where it has one: for
-            pictures to look at, not for measurements.
+        half: evaluate the network in the fast precision of the device (`half_precision`), where it has one; the solver
+            stays in float32.
         guide: what makes a field of model, labels, w and null label, such as `labkit.fields.projected`.
     Raises ValueError for labels outside 0..K, noise of another shape, and fewer than one step.
     """

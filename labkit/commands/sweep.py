@@ -15,7 +15,7 @@ from labkit.fields import autoguided, guided, projected, rescaled
 from labkit.judge import CLASSES, PLAIN, Judge, real_digits
 from labkit.metrics import frechet_minimum
 from labkit.pretrained import load_pretrained, names
-from labkit.runtime import device
+from labkit.runtime import device, half_precision
 from labkit.sampling import Guide, balanced_labels, draw_images
 
 WS = (0.0, 0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 3.0, 5.0, 8.0)
@@ -26,12 +26,15 @@ INTERVAL = (0.2, 0.8)
 def sweep(name: str, *, n: int = 2_000, steps: int = 10, draws: int = 200) -> Card:
     """Measure n class-balanced samples for every w and variant, write the table and return its card.
 
+    The networks run in the fast precision of the device, which the card names: a table of this size takes half an hour.
     Autoguidance is measured where its worse model ships, as NAME-weak.
     """
     on = device()
     model, weights = load_pretrained(name, on)
     judge, y = Judge.pretrained(device=on), balanced_labels(n, CLASSES)
-    details = provenance(on) | settings(steps) | {"weights": weights.sha256, "interval": list(INTERVAL)}
+    precision = str(half_precision(on, convolutions=True) or torch.float32).removeprefix("torch.")
+    details = provenance(on) | settings(steps) | {"precision": precision, "weights": weights.sha256}
+    details["interval"] = list(INTERVAL)
     real, real_y = real_digits(n)
     details["real digits at the same n"] = rounded(
         judge.measure(real, real_y)._asdict() | judge.diversity(real, real_y)._asdict()
@@ -40,7 +43,7 @@ def sweep(name: str, *, n: int = 2_000, steps: int = 10, draws: int = 200) -> Ca
     rows, features = [], {}
     for variant, (guide, ws) in variants(name).items():
         for w in ws:
-            x = draw_images(model, y, w, steps=steps, guide=guide)
+            x = draw_images(model, y, w, steps=steps, guide=guide, half=True, chunk=100)
             rows.append({"variant": variant, "w": w} | judge.measure(x, y)._asdict() | judge.diversity(x, y)._asdict())
             print(rounded(rows[-1]), flush=True)
             if variant == PLAIN:
