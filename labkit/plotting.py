@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -131,6 +132,40 @@ def guidance_curve(ax: Axes, curve: dict, *, real: tuple | None = None, at: floa
     return ax
 
 
+def tradeoff_curve(ax: Axes, rows: list[dict], real: dict, *, label: str | None = None, name_w: bool = False) -> Axes:
+    """Draw quality (density) over diversity (spread), a dot for every w: `rows` are those of a guidance table.
+
+    `real` is the row of real digits at the same n, drawn as a star; `name_w` writes the w beside each dot.
+    """
+    spread, density = ([row[name] for row in rows] for name in ("spread", "density"))
+    ax.plot(spread, density, "o-", markersize=5, label=label)
+    if name_w:
+        for row, x, y in zip(rows, spread, density, strict=True):
+            ax.annotate(f"w={row['w']:g}", (x, y), textcoords="offset points", xytext=(7, 4), fontsize=8)
+        ax.annotate(
+            "real digits",
+            (real["spread"], real["density"]),
+            textcoords="offset points",
+            xytext=(0, -18),
+            ha="center",
+            color="tab:red",
+        )
+    ax.plot(real["spread"], real["density"], "*", color="tab:red", markersize=15)
+    ax.set(xlabel="diversity: spread within a class (real digits: 1)", ylabel="quality: density")
+    return ax
+
+
+def frechet_curve(ax: Axes, rows: list[dict], real: dict, *, label: str | None = None) -> Axes:
+    """Draw the Frechet distance over w on a logarithmic axis: `rows` and `real` as in `tradeoff_curve`."""
+    ax.plot([row["w"] for row in rows], [row["frechet"] for row in rows], "o-", markersize=5, label=label)
+    ax.axhline(real["frechet"], color="tab:red", linestyle=":", linewidth=1)
+    ax.set(yscale="log", xlabel="guidance scale w", ylabel="Fréchet distance (dotted: real digits)")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    return ax
+
+
 def to_png(figure: Figure | np.ndarray, *, scale: int = 1) -> bytes:
     """PNG bytes of a figure, or of a grey uint8 image (height, width) with every pixel `scale` pixels wide."""
     buffer = io.BytesIO()
@@ -162,9 +197,11 @@ def to_gif(frames: Sequence[bytes], *, seconds: float, colours: int = 32) -> byt
     pictures = [
         Image.open(io.BytesIO(frame)).convert("RGB").quantize(colours, dither=Image.Dither.NONE) for frame in frames
     ]
-    each = 1000 * seconds / len(pictures)
+    # GIFs count whole hundredths of a second: round the ends of the frames, so that the rounding does not add up.
+    ends = [10 * round(100 * seconds * (k + 1) / len(pictures)) for k in range(len(pictures))]
+    durations = [end - start for start, end in pairwise([0, *ends])]
+    durations[-1] += 1000
     buffer = io.BytesIO()
-    durations = [each] * (len(pictures) - 1) + [each + 1000]
     pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
     return buffer.getvalue()
 
