@@ -8,7 +8,7 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from labkit.mixtures import GaussianMixture, grid, ring, two_moons_like
+from labkit.mixtures import GaussianMixture, grid, petals, ring, two_moons_like
 
 
 def mixture(dim, count=3):
@@ -192,7 +192,43 @@ def test_two_moons_are_half_circles_and_mirror_images_of_each_other():
     assert torch.equal(lower, -upper) and (gm.eigenvalues.sqrt() - 0.12).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize(("make", "words"), [(ring, "count must be at least 1"), (grid, "side must be at least 1")])
+@pytest.mark.parametrize(
+    ("count", "reach", "along", "across"), [(3, 1.0, 0.6, 0.35), (5, 2.0, 0.3, 0.5), (1, 1.0, 0.6, 0.35)]
+)
+def test_petals_point_outwards_at_equal_angles_counter_clockwise_from_the_top(count, reach, along, across):
+    gm = petals(count, reach, along, across)
+    assert (gm.means[0] - torch.tensor([0.0, reach])).abs().max() < 1e-6
+    as_complex = torch.view_as_complex(gm.means.double().contiguous())
+    turns = as_complex.roll(-1) / as_complex
+    assert (turns - complex(math.cos(2 * math.pi / count), math.sin(2 * math.pi / count))).abs().max() < 1e-6
+    outwards = gm.means / reach
+    sideways = outwards.flip(1) * torch.tensor([-1.0, 1.0])
+    covs = gm.bases @ torch.diag_embed(gm.eigenvalues) @ gm.bases.mT
+    # Eigenvectors: the covariance stretches its own directions and turns neither.
+    for directions, std in ((outwards, along), (sideways, across)):
+        assert (torch.einsum("kij,kj->ki", covs, directions) - std**2 * directions).abs().max() < 1e-6
+    assert (gm.weights * count - 1).abs().max() < 1e-6
+
+
+def test_samples_of_the_petals_are_long_outwards_and_overlap():
+    gm = petals()
+    z, y = gm.sample(30_000, torch.Generator().manual_seed(0))
+    for label in range(3):
+        values, vectors = torch.linalg.eigh(torch.cov(z[y == label].T))
+        assert values.sqrt().tolist() == pytest.approx([0.35, 0.6], rel=0.03)  # 5 standard errors sqrt(1 / 2n)
+        assert abs(vectors[:, 1] @ gm.means[label]) > 0.999
+    closest = torch.cdist(z, gm.means).argmin(1)
+    assert 0.02 < (closest != y).float().mean() < 0.3
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (ring, "count must be at least 1"),
+        (grid, "side must be at least 1"),
+        (petals, "count must be at least 1"),
+    ],
+)
 def test_a_shape_of_no_components_is_refused(make, words):
     with pytest.raises(ValueError, match=f"{words}; got 0"):
         make(0)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import nbformat
 import pytest
@@ -59,7 +60,20 @@ def test_a_lesson_has_two_words_of_prose_for_every_line_of_code_and_short_cells(
     lines = [len(cell.source.splitlines()) for cell in code_cells(notebook)]
     words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
     assert len(lines) <= 40 and sum(lines) <= 350 and max(lines) <= 30
+    assert median(lines) <= 10
     assert words >= 2 * sum(lines)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_picture_has_a_sentence_that_stands_for_it(path):
+    pictures = [
+        (cell.id, output.metadata)
+        for cell in code_cells(read(path))
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
+    alts = [(name, metadata.get("image/png", {}).get("alt", "").strip()) for name, metadata in pictures]
+    assert not [name for name, alt in alts if len(alt) < 20]
 
 
 def run_pytest(folder, *cells, cell_timeout=60):

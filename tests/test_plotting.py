@@ -1,5 +1,6 @@
 """Figures show the numbers they are given."""
 
+import base64
 import io
 
 import matplotlib.pyplot as plt
@@ -8,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from labkit import plotting
 from labkit.judge import Quality
-from labkit.plotting import guidance_curve, image_grid, loss_curve, tile, to_png, use_style
+from labkit.plotting import guidance_curve, image_grid, loss_curve, show, show_gif, tile, to_gif, to_png, use_style
 
 
 def checker(count):
@@ -96,3 +98,88 @@ def test_the_guidance_curve_draws_three_measures_real_digits_and_the_marker():
     assert marked == [curve[1.0].accuracy, curve[1.0].density, curve[1.0].coverage]
     assert "n = 200" in ax.get_title()
     plt.close()
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What is displayed while a test runs: (data by type, metadata by type), one for each."""
+    found = []
+
+    def display(data, *, raw, metadata):
+        assert raw  # a bundle of types, not an object to be printed
+        found.append((data, metadata))
+
+    monkeypatch.setattr(plotting, "display", display)
+    return found
+
+
+def test_show_displays_one_png_with_its_sentence_and_closes_the_figure(shown):
+    fig, ax = plt.subplots(figsize=(3, 2), dpi=100)
+    ax.plot([0, 1], color="tab:red")
+    expected = np.asarray(Image.open(io.BytesIO(to_png(fig))).convert("RGB")).astype(int)
+    fig, ax = plt.subplots(figsize=(3, 2), dpi=100)
+    ax.plot([0, 1], color="tab:red")
+    assert show(fig, alt="A red line that rises.") is None
+    assert not plt.fignum_exists(fig.number)
+    ((data, metadata),) = shown
+    assert data.keys() == {"image/png"} and metadata == {"image/png": {"alt": "A red line that rises."}}
+    png = base64.b64decode(data["image/png"], validate=True)
+    picture = Image.open(io.BytesIO(png))
+    assert picture.format == "PNG" and len(png) < len(to_png(fig))
+    # 128 colours are enough for every pixel to look as it was.
+    assert np.abs(np.asarray(picture.convert("RGB")).astype(int) - expected).max() <= 16
+
+
+def picture(shade):
+    """A PNG frame of one grey with a red corner."""
+    frame = np.full((20, 30, 3), shade, dtype=np.uint8)
+    frame[:5, :5] = (200, 30, 30)
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+SHADES = (250, 170, 90, 10)
+
+
+@pytest.mark.parametrize("seconds", [2.0, 3.0, 0.5])
+def test_a_gif_shows_every_frame_for_its_share_of_the_time_and_rests_on_the_last(seconds):
+    gif = Image.open(io.BytesIO(to_gif([picture(shade) for shade in SHADES], seconds=seconds)))
+    assert gif.format == "GIF" and gif.n_frames == 4 and gif.size == (30, 20) and gif.info["loop"] == 0  # for ever
+    durations = []
+    for place, shade in enumerate(SHADES):
+        gif.seek(place)
+        durations.append(gif.info["duration"])
+        pixels = np.asarray(gif.convert("RGB")).astype(int)
+        assert np.abs(pixels[10:, 10:] - shade).max() <= 2 and np.abs(pixels[2, 2] - (200, 30, 30)).max() <= 8
+    each = 1000 * seconds / 4
+    assert durations == pytest.approx([each, each, each, each + 1000], abs=10)  # GIFs count hundredths of a second
+
+
+def test_a_gif_of_many_frames_takes_the_seconds_asked_for():
+    frames = [picture(shade) for shade in range(10, 246, 5)]
+    gif = Image.open(io.BytesIO(to_gif(frames, seconds=2.5)))
+    total = 0
+    for place in range(gif.n_frames):
+        gif.seek(place)
+        total += gif.info["duration"]
+    assert gif.n_frames == 48 and total == pytest.approx(2500 + 1000, abs=10)
+
+
+def test_a_gif_of_fewer_colours_is_smaller():
+    ramp = np.tile(np.arange(256, dtype=np.uint8), (60, 1))
+    frames = [to_png(ramp), to_png(ramp[:, ::-1])]
+    assert len(to_gif(frames, seconds=1, colours=4)) < len(to_gif(frames, seconds=1, colours=64))
+
+
+def test_a_gif_without_frames_is_refused():
+    with pytest.raises(ValueError, match="frames must hold at least one picture"):
+        to_gif([], seconds=1)
+
+
+def test_a_gif_is_displayed_byte_by_byte_under_the_type_that_every_front_end_shows(shown):
+    gif = to_gif([picture(10), picture(200)], seconds=1)
+    show_gif(gif, alt="Grey grows lighter.")
+    ((data, metadata),) = shown
+    assert base64.b64decode(data["image/png"], validate=True) == gif
+    assert metadata == {"image/png": {"alt": "Grey grows lighter."}}

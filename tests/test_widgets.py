@@ -1,12 +1,22 @@
-"""Sliders show the picture of their position; the explorer draws each setting once, from the same noise for every w."""
+"""Sliders show the picture of their position; every setting is drawn once, from the same noise for every w."""
+
+import io
+import re
 
 import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+from labkit import widgets
+from labkit.exact import ExactMarginal
 from labkit.judge import Quality
-from labkit.widgets import FrameSlider, GuidanceExplorer
+from labkit.mixtures import petals
+from labkit.paths import GaussianPath
+from labkit.widgets import Dials, Frame, FrameSlider, GuidanceExplorer, turn_w
 
 FRAMES = {0.0: b"zero", 1.0: b"one", 3.5: b"three and a half"}
 
@@ -34,6 +44,154 @@ def test_bad_input_is_refused_by_name():
         FrameSlider(FRAMES, name="w", start=2.0)
     with pytest.raises(ValueError, match="captions must have the keys of frames"):
         FrameSlider(FRAMES, name="w", captions={0.0: "zero"})
+
+
+class Painter:
+    """Draws a frame that names its setting, and counts."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, *setting):
+        self.asked.append(setting)
+        return Frame(repr(setting).encode(), f"text of {setting}")
+
+
+def test_dials_show_their_setting_draw_it_once_and_remember_it():
+    paint = Painter()
+    dials = Dials(paint, {"t": [0.0, 0.5, 1.0], "path": ["linear", "cosine"], "steps": [1, 10]})
+    assert paint.asked == [(0.0, "linear", 1)]  # nothing is drawn before it is asked for
+
+    def check(setting):
+        assert dials.setting == setting
+        assert (dials.image.value, dials.text.value) == (repr(setting).encode(), f"text of {setting}")
+
+    check((0.0, "linear", 1))
+    moves = [("t", 0.5), ("path", "cosine"), ("t", 0.0), ("path", "linear"), ("steps", 10), ("steps", 1), ("t", 0.5)]
+    for name, value in moves:
+        dials.dials[name].value = value
+        check(tuple(dials.dials[other].value for other in ("t", "path", "steps")))
+        assert dials.dials[name].value == value
+    assert len(paint.asked) == len(set(paint.asked)) == 5
+
+
+def test_words_make_a_menu_and_numbers_a_slider_in_their_order():
+    dials = Dials(Painter(), {"w": [1.0, 3.5, 2], "path": ["linear", "cosine"]})
+    slider, menu, image, text = dials.widget.children
+    assert [type(child).__name__ for child in dials.widget.children] == ["SelectionSlider", "Dropdown", "Image", "HTML"]
+    assert slider.description == "w" and list(slider.options) == [("1", 1.0), ("3.5", 3.5), ("2", 2)]
+    assert menu.description == "path" and list(menu.options) == ["linear", "cosine"]
+    assert image is dials.image and text is dials.text and image.format == "png"
+
+
+def test_dials_start_where_they_are_told_and_at_the_first_values_otherwise():
+    paint = Painter()
+    dials = Dials(paint, {"t": [0.0, 0.5], "path": ["linear", "cosine"]}, start={"path": "cosine"})
+    assert dials.setting == (0.0, "cosine") and paint.asked == [(0.0, "cosine")]
+    assert dials.text.value == "text of (0.0, 'cosine')"
+
+
+@pytest.mark.parametrize(
+    ("dials", "start", "words"),
+    [
+        ({}, None, r"every dial needs at least one value; got \{\}"),
+        ({"t": [0.0], "s": []}, None, r"every dial needs at least one value; got .*'s': \[\]"),
+        ({"t": [0.0, 1.0]}, {"t": 0.5}, r"start must be among the values of the dials; got t=0\.5$"),
+        ({"t": [0.0, 1.0]}, {"t": 0.0, "s": 1}, r"got s=1$"),
+        ({"path": ["linear"]}, {"path": "cosine"}, r"got path=cosine$"),
+    ],
+)
+def test_dials_without_values_or_with_a_start_elsewhere_are_refused(dials, start, words):
+    paint = Painter()
+    with pytest.raises(ValueError, match=words):
+        Dials(paint, dials, start=start)
+    assert not paint.asked
+
+
+EXACT = ExactMarginal(GaussianPath(), petals())
+
+
+class Cloud:
+    """Points of each class drawn towards their mean as w grows, from the same noise; it writes down what was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, w, y):
+        self.asked.append((w, y.unique().tolist(), len(y)))
+        noise = torch.randn(len(y), 2, generator=torch.Generator().manual_seed(0))
+        return EXACT.mixture.means[y] + noise / (1 + w)
+
+
+def class_of(points):
+    """The class of each point by numpy: the component whose Mahalanobis distance is smallest (all have one volume)."""
+    covs = (EXACT.mixture.bases @ torch.diag_embed(EXACT.mixture.eigenvalues) @ EXACT.mixture.bases.mT).numpy()
+    offsets = points.numpy()[:, None] - EXACT.mixture.means.numpy()
+    return np.einsum("bki,kij,bkj->bk", offsets, np.linalg.inv(covs), offsets).argmin(axis=1)
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that become pictures, in order."""
+    found, to_png = [], widgets.to_png
+    monkeypatch.setattr(widgets, "to_png", lambda figure: (found.append(figure), to_png(figure))[1])
+    return found
+
+
+def test_turning_w_states_the_share_and_spread_that_were_measured():
+    sample = Cloud()
+    corner = turn_w(sample, EXACT, ws=(0, 1, 3), n=200)
+    assert isinstance(corner, Dials) and list(corner.dials) == ["w", "class"]
+    assert corner.setting == (1.0, 0)
+    own_spread = np.sqrt(0.6**2 + 0.35**2)
+    for w, label in ((1.0, 0), (3.0, 0), (0.0, 2), (3.0, 2)):
+        corner.dials["w"].value, corner.dials["class"].value = w, label
+        x = sample(w, torch.full((200,), label))
+        right = (class_of(x) == label).mean()
+        spread = np.sqrt(x.numpy().var(axis=0).sum()) / own_spread
+        text = corner.text.value
+        assert f"<b>w = {w:g}</b>: {right:.0%} of 200 points land in class {label} " in text
+        assert float(re.search(r"spread is ([\d.]+) of", text)[1]) == pytest.approx(spread, abs=0.006)
+        low, high = (float(number) / 100 for number in re.search(r"interval (\d+)% to (\d+)%", text).groups())
+        assert low <= right <= high and high - low < 0.16
+
+
+def test_turning_w_marks_it_and_draws_the_cloud_of_the_class(figures):
+    sample = Cloud()
+    corner = turn_w(sample, EXACT, ws=(0, 1, 3), n=50, limit=2.5)
+    corner.dials["w"].value = 3.0
+    corner.dials["class"].value = 1
+    assert len(figures) == 3
+    for figure, (w, label) in zip(figures, [(1.0, 0), (3.0, 0), (3.0, 1)], strict=True):
+        left, right = figure.axes
+        points = left.collections[-1].get_offsets()
+        assert np.allclose(points, sample(w, torch.full((50,), label)))
+        assert left.get_xlim() == left.get_ylim() == (-2.5, 2.5)
+        assert f"class {label}" in left.get_title() and f"w = {w:g}" in left.get_title()
+        assert set(right.lines[-1].get_xdata()) == {w}  # the line that marks w
+        assert right.lines[0].get_xdata().tolist() == [0, 1, 3]
+        assert not plt.fignum_exists(figure.number)
+    assert Image.open(io.BytesIO(corner.image.value)).format == "PNG"
+
+
+def test_turning_w_asks_for_every_cloud_of_a_class_once():
+    sample = Cloud()
+    corner = turn_w(sample, EXACT, ws=(0, 1, 3), n=50)
+    expected = [(w, [0], 50) for w in (0.0, 1.0, 3.0)]
+    assert sample.asked == expected
+    for w in (0.0, 3.0, 1.0):
+        corner.dials["w"].value = w
+    assert sample.asked == expected
+    corner.dials["class"].value = 2
+    corner.dials["class"].value = 0
+    assert sample.asked == expected + [(w, [2], 50) for w in (0.0, 1.0, 3.0)]
+
+
+def test_turning_w_has_all_classes_and_starts_at_the_conditional_field_where_it_can():
+    corner = turn_w(Cloud(), EXACT, n=20)
+    assert [value for _, value in corner.dials["class"].options] == [0, 1, 2]
+    assert corner.setting == (1.0, 0) and 0.0 in [value for _, value in corner.dials["w"].options]
+    assert turn_w(Cloud(), EXACT, ws=(2, 0), n=20).setting == (2.0, 0)
 
 
 class Shades(nn.Module):

@@ -1,5 +1,8 @@
 """What checks are made of: a sentence for everything that can be wrong."""
 
+import math
+from numbers import Real
+
 import torch
 from torch import Tensor
 
@@ -20,6 +23,17 @@ def require_like(value: object, truth: Tensor, name: str = "the answer") -> None
     shapes = f"{tuple(truth.shape)}; it has {tuple(value.shape)}"
     require(value.shape == truth.shape, f"{name} should have shape {shapes}")
     require(bool(value.isfinite().all()), f"{name} holds inf or NaN")
+
+
+def require_number(value: object, name: str = "the answer") -> float:
+    """Require one finite number, or a tensor of one, and return it as a float."""
+    shape = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else _kind(value)
+    require(
+        isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1),
+        f"{name} should be a number; it is {shape}",
+    )
+    require(math.isfinite(value), f"{name} is {float(value)}")
+    return float(value)
 
 
 def gap(value: Tensor, truth: Tensor) -> float:

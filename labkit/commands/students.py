@@ -11,6 +11,7 @@ from pathlib import Path
 from labkit.assets import atomic_write
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+MARKER = re.compile(r"#\s*(BEGIN|END) SOLUTION", flags=re.IGNORECASE)  # or what was meant to be one
 NOTE = (
     "> **Student copy.** Each exercise has a blank that raises `NotImplementedError`. Put your lines in its place and "
     "run the check below it. Nothing that follows depends on your answer, so you can read on and come back."
@@ -46,7 +47,7 @@ def student_copy(lesson: str) -> str:
         if cell["cell_type"] == "code":
             cell |= {"outputs": [], "execution_count": None}
             source = "".join(cell["source"])
-            if BEGIN in source or END in source:
+            if MARKER.search(source):
                 cell["source"] = blank(source, _exercise(cells[place:])).splitlines(keepends=True)
     cells.insert(1, {"cell_type": "markdown", "id": "student-copy", "metadata": {}, "source": [NOTE]})
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
@@ -63,6 +64,10 @@ def blank(source: str, number: str) -> str:
             inside = marker == BEGIN
             if inside:
                 kept.append(line.replace(BEGIN, f'raise NotImplementedError("exercise {number}")'))
+        elif MARKER.search(line):  # misspelt or behind code, it would leave the solution in the copy
+            raise ValueError(
+                f"a marker of exercise {number} must be {BEGIN!r} or {END!r} on a line of its own; got {marker!r}"
+            )
         elif not inside:
             kept.append(line)
     if inside or not kept:
@@ -71,9 +76,11 @@ def blank(source: str, number: str) -> str:
 
 
 def _exercise(cells: list[dict]) -> str:
-    """The number of the exercise that the first of these cells belongs to: that of the next check."""
-    for cell in cells:
-        found = re.search(r'^check\("(\d\d\.\d+)"', "".join(cell["source"]), flags=re.MULTILINE)
-        if cell["cell_type"] == "code" and found:
+    """The number of the exercise solved in the first of these cells: that of the check before the next solution."""
+    for place, cell in enumerate(cell for cell in cells if cell["cell_type"] == "code"):
+        source = "".join(cell["source"])
+        if found := re.search(r'^check\("(\d\d\.\d+)"', source, flags=re.MULTILINE):
             return found[1]
+        if place and MARKER.search(source):
+            break
     raise ValueError("a solution has no check after it")
