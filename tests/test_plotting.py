@@ -11,7 +11,19 @@ from PIL import Image
 
 from labkit import plotting
 from labkit.judge import Quality
-from labkit.plotting import guidance_curve, image_grid, loss_curve, show, show_gif, tile, to_gif, to_png, use_style
+from labkit.plotting import (
+    frechet_curve,
+    guidance_curve,
+    image_grid,
+    loss_curve,
+    show,
+    show_gif,
+    tile,
+    to_gif,
+    to_png,
+    tradeoff_curve,
+    use_style,
+)
 
 
 def checker(count):
@@ -183,3 +195,38 @@ def test_a_gif_is_displayed_byte_by_byte_under_the_type_that_every_front_end_sho
     ((data, metadata),) = shown
     assert base64.b64decode(data["image/png"], validate=True) == gif
     assert metadata == {"image/png": {"alt": "Grey grows lighter."}}
+
+
+ROWS = [{"w": w, "spread": 1.2 - w / 10, "density": 0.8 + w / 20, "frechet": 2.0 + w} for w in (1, 1.5, 4)]
+REAL = {"spread": 1.0, "density": 0.95, "frechet": 0.3}
+
+
+def test_the_tradeoff_is_drawn_with_diversity_across_quality_up_and_real_digits_as_a_star():
+    _, ax = plt.subplots()
+    assert tradeoff_curve(ax, ROWS, REAL, label="plain", name_w=True) is ax
+    path, star = ax.lines
+    np.testing.assert_allclose(path.get_xydata(), [(row["spread"], row["density"]) for row in ROWS])
+    np.testing.assert_allclose(star.get_xydata(), [(1.0, 0.95)])
+    assert path.get_label() == "plain" and star.get_marker() == "*"
+    assert {text.get_text(): text.xy for text in ax.texts}["w=1.5"] == (ROWS[1]["spread"], ROWS[1]["density"])
+    assert "diversity" in ax.get_xlabel() and "quality" in ax.get_ylabel()
+    plt.close("all")
+
+
+def test_dots_are_named_only_where_asked():
+    _, ax = plt.subplots()
+    tradeoff_curve(ax, ROWS, REAL)
+    assert not ax.texts
+    plt.close("all")
+
+
+def test_the_frechet_distance_is_drawn_over_w_on_a_log_axis_with_real_digits_dotted():
+    figure, ax = plt.subplots()
+    assert frechet_curve(ax, ROWS, REAL) is ax
+    path, real = ax.lines
+    np.testing.assert_allclose(path.get_xydata(), [(row["w"], row["frechet"]) for row in ROWS])
+    assert list(real.get_ydata()) == [0.3, 0.3] and real.get_linestyle() == ":" and ax.get_yscale() == "log"
+    figure.canvas.draw()
+    shown = {label.get_text() for label in ax.get_yticklabels()}
+    assert {"0.5", "1", "2", "5"} <= shown and not [text for text in shown if "10^" in text]
+    plt.close("all")
