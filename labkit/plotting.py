@@ -109,7 +109,7 @@ def loss_curve(ax: Axes, losses: list[float], *, first: float | None = None) -> 
 
 
 def guidance_curve(ax: Axes, curve: dict, *, real: tuple | None = None, at: float | None = None) -> Axes:
-    """Draw accuracy, density and coverage over w: `curve` is `{w: Quality}` as from `labkit.judge.guidance_sweep`.
+    """Draw accuracy with its interval, density and coverage over w: `curve` is `{w: Quality}` as from `guidance_sweep`.
 
     `real`, a Quality too, gives the dotted lines of real digits at the same n; `at` marks one w.
     """
@@ -120,6 +120,8 @@ def guidance_curve(ax: Axes, curve: dict, *, real: tuple | None = None, at: floa
         ("coverage", "coverage: finds all kinds of them", "tab:orange", "s"),
     ):
         ax.plot(ws, [getattr(curve[w], name) for w in ws], marker=marker, markersize=4, color=colour, label=label)
+        if name == "accuracy":
+            ax.fill_between(ws, [curve[w].low for w in ws], [curve[w].high for w in ws], color=colour, alpha=0.25)
         if real is not None:
             ax.axhline(getattr(real, name), color=colour, linestyle=":", linewidth=1)
         if at in curve:
@@ -151,7 +153,7 @@ def tradeoff_curve(ax: Axes, rows: list[dict], real: dict, *, label: str | None 
             color="tab:red",
         )
     ax.plot(real["spread"], real["density"], "*", color="tab:red", markersize=15)
-    ax.set(xlabel="diversity: spread within a class (real digits: 1)", ylabel="quality: density")
+    ax.set(xlabel="diversity: spread within a class", ylabel="quality: density")
     return ax
 
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from labkit.clouds import cloud_sweep
 from labkit.exact import ExactMarginal
+from labkit.fields import guided
 from labkit.judge import Judge, Quality
 from labkit.plane import LIMIT, guided_cloud, quality_curve
 from labkit.plotting import guidance_curve, tile, to_png
-from labkit.sampling import balanced_labels, draw_images
+from labkit.sampling import Guide, balanced_labels, draw_images
 
 ROWS = 5  # of digits in the explorer
 ALL = -1  # in place of a class: all of them
@@ -170,7 +171,9 @@ class GuidanceExplorer:
         curve: `{w: Quality}` as from `guidance_sweep`, drawn beside the digits with a marker at the current w.
         real: what real digits score at the n of the curve, drawn as dotted lines.
         ws: the positions of the slider (default: those of the curve, or 0 to 8 in halves).
-        steps: midpoint steps; 10 steps are 20 evaluations of each branch.
+        steps: midpoint steps; 10 steps are 20 evaluations of each branch. A menu offers half and twice as many.
+        guides: kinds of guidance to choose from, by name, the plain one first, such as
+            `{"plain": guided, "projected": projected}` (default: no menu, plain guidance).
         seed: the seed shown first, 0..99.
     Raises ValueError if there is no position, or w=1 is not among them.
     """
@@ -185,12 +188,14 @@ class GuidanceExplorer:
         ws: Iterable[float] | None = None,
         steps: int = 10,
         seed: int = 0,
+        guides: dict[str, Guide] | None = None,
     ) -> None:
         positions = list(ws if ws is not None else curve or [k / 2 for k in range(17)])
         if 1.0 not in positions:
             raise ValueError(f"ws must hold 1, the plain conditional model, where the slider starts; got {positions}")
-        self.model, self.judge, self.curve, self.real, self.steps = model, judge, curve, real, steps
-        self._frames: dict[tuple[float, int, int], Frame] = {}
+        self.model, self.judge, self.curve, self.real = model, judge, curve, real
+        self.guides = {"plain": guided} if guides is None else guides
+        self._frames: dict[tuple[float, int, int, int, str], Frame] = {}
         self._curves: dict[float, bytes] = {}
         style = {"description_width": "60px"}
         self.w = ipywidgets.SelectionSlider(
@@ -203,52 +208,65 @@ class GuidanceExplorer:
         self.seed = ipywidgets.BoundedIntText(
             value=seed, min=0, max=99, description="seed", style=style, layout={"width": "160px"}
         )
+        self.steps = ipywidgets.Dropdown(
+            options=sorted({max(1, steps // 2), steps, 2 * steps}),
+            value=steps,
+            description="steps",
+            style=style,
+            layout={"width": "160px"},
+        )
+        self.guide = ipywidgets.Dropdown(
+            options=list(self.guides), description="guidance", style=style, layout={"width": "240px"}
+        )
         self.image = ipywidgets.Image(format="png", layout={"width": "440px"})
         self.text = ipywidgets.HTML(layout={"width": "440px"})
         self.chart = ipywidgets.Image(format="png", layout={"width": "400px"})
-        left = ipywidgets.VBox([self.w, ipywidgets.HBox([self.digit, self.seed]), self.image, self.text])
+        choices = [self.steps, self.guide] if len(self.guides) > 1 else [self.steps]
+        rows = [ipywidgets.HBox([self.digit, self.seed]), ipywidgets.HBox(choices)]
+        left = ipywidgets.VBox([self.w, *rows, self.image, self.text])
         self.widget = ipywidgets.HBox(
             [left, self.chart] if curve else [left], layout={"flex_flow": "row wrap", "align_items": "flex-start"}
         )
-        for control in (self.w, self.digit, self.seed):
+        for control in (self.w, self.digit, self.seed, self.steps, self.guide):
             control.observe(self._show, names="value")
         self._show()
 
     def prepare(self) -> "GuidanceExplorer":
-        """Draw every w of the class and seed now chosen, and return the explorer itself."""
+        """Draw every w of what is chosen now, and return the explorer itself."""
         for _, w in self.w.options:
             self.frame(w, self.digit.value, self.seed.value)
             self._chart(w)
         return self
 
     def frame(self, w: float, digit: int, seed: int) -> Frame:
-        """The picture and its readout at one setting; `digit=-1` shows all classes, one a column."""
-        key = (w, digit, seed)
+        """Picture and readout, with the steps and guidance chosen; `digit=-1` shows all classes, one a column."""
+        key = (w, digit, seed, self.steps.value, self.guide.value)
         if key not in self._frames:
             self._frames[key] = self._draw(*key)
         return self._frames[key]
 
-    def _draw(self, w: float, digit: int, seed: int) -> Frame:
+    def _draw(self, w: float, digit: int, seed: int, steps: int, guide: str) -> Frame:
         count = self.model.num_classes
         y = balanced_labels(ROWS * count, count) if digit == ALL else torch.full((ROWS * count,), digit)
         start = time.perf_counter()
-        x = draw_images(self.model, y, w, seed=seed, steps=self.steps, half=True)
+        x = draw_images(self.model, y, w, seed=seed, steps=steps, half=True, guide=self.guides[guide])
         lines = [
             f"<b>w = {w:g}</b> (w' = {w - 1:g} where papers count from the conditional model)",
-            f"{len(y)} digits in {time.perf_counter() - start:.2f} s, {2 * self.steps} evaluations of each branch",
+            f"{len(y)} digits in {time.perf_counter() - start:.2f} s, {2 * steps} evaluations of each branch",
         ]
         if self.judge is not None:
             value, low, high, n = self.judge.accuracy(x, y)
             density, coverage = self.judge.density_coverage(x, y)
+            spread = self.judge.diversity(x, y).spread
             lines.append(
                 f"these {n}: {round(value * n)} show the digit asked for (95% interval {low:.0%} to {high:.0%}), "
-                f"density {density:.2f}, coverage {coverage:.2f}"
+                f"density {density:.2f}, coverage {coverage:.2f}, spread {spread:.2f} of the real one"
             )
         if self.curve and w in self.curve:
             q = self.curve[w]
             lines.append(
-                f"measured with n = {q.n:,}: <b>{q.accuracy:.1%}</b> right ({q.low:.1%} to {q.high:.1%}), "
-                f"density <b>{q.density:.2f}</b>, coverage <b>{q.coverage:.2f}</b>, Fréchet distance {q.frechet:.2f}"
+                f"measured with n = {q.n:,}, plain guidance: <b>{q.accuracy:.1%}</b> right "
+                f"({q.low:.1%} to {q.high:.1%}), density <b>{q.density:.2f}</b>, coverage <b>{q.coverage:.2f}</b>, Fréchet distance {q.frechet:.2f}"
             )
         return Frame(to_png(tile(x, columns=count), scale=2), "<br>".join(lines))
 

@@ -13,7 +13,8 @@ from torch import nn
 
 from labkit import widgets
 from labkit.exact import ExactMarginal
-from labkit.judge import Quality
+from labkit.fields import guided
+from labkit.judge import Diversity, Quality
 from labkit.mixtures import petals
 from labkit.paths import GaussianPath
 from labkit.widgets import Dials, Frame, FrameSlider, GuidanceExplorer, turn_w
@@ -220,6 +221,9 @@ class Reader:
     def density_coverage(self, x, y):
         return 1.25, 0.5
 
+    def diversity(self, x, y):
+        return Diversity(vendi=0.9, spread=0.61)
+
 
 def quality(share):
     return Quality(2000, share, share - 0.01, share, 2.5, 0.9, 0.7)
@@ -266,8 +270,11 @@ def test_the_readout_says_what_is_shown_and_what_was_measured():
     explorer.w.value = 3.0
     text = explorer.text.value
     assert "w = 3" in text and "w' = 2" in text and "20 evaluations of each branch" in text
-    assert "these 50: 40 show the digit asked for (95% interval 67% to 89%), density 1.25, coverage 0.50" in text
-    assert "measured with n = 2,000: <b>99.0%</b> right (98.0% to 99.0%)" in text
+    assert (
+        "these 50: 40 show the digit asked for (95% interval 67% to 89%), density 1.25, coverage 0.50, spread 0.61 of"
+        in text
+    )
+    assert "measured with n = 2,000, plain guidance: <b>99.0%</b> right (98.0% to 99.0%)" in text
     alone = GuidanceExplorer(Shades(), steps=1)
     assert "these 50" not in alone.text.value and "measured" not in alone.text.value
 
@@ -288,3 +295,21 @@ def test_the_explorer_has_no_output_area_and_starts_at_the_conditional_model():
 def test_an_explorer_without_the_conditional_model_is_refused():
     with pytest.raises(ValueError, match=r"ws must hold 1, .*; got \[0.0, 2.0\]"):
         GuidanceExplorer(Shades(), ws=(0.0, 2.0))
+
+
+def test_kinds_of_guidance_and_numbers_of_steps_can_be_chosen_and_each_is_remembered():
+    def twice(model, y, w, null):
+        return guided(model, y, 2 * w, null)
+
+    explorer = GuidanceExplorer(Shades(), ws=(0.5, 1.0, 2.0), steps=4, guides={"plain": guided, "twice": twice})
+    assert explorer.guide.value == "plain" and list(explorer.steps.options) == [2, 4, 8]
+    explorer.w.value = 2.0
+    plain = explorer.image.value
+    explorer.w.value, explorer.guide.value = 1.0, "twice"
+    assert explorer.image.value == plain
+    asked = explorer.model.asked
+    explorer.steps.value = 8
+    assert explorer.model.asked - asked == 2 * 8 * 100 and "16 evaluations" in explorer.text.value
+    explorer.steps.value = 4
+    assert explorer.model.asked - asked == 2 * 8 * 100
+    assert explorer.guide not in GuidanceExplorer(Shades(), steps=1).widget.children[0].children[2].children
