@@ -266,7 +266,8 @@ class GuidanceExplorer:
             q = self.curve[w]
             lines.append(
                 f"measured with n = {q.n:,}, plain guidance: <b>{q.accuracy:.1%}</b> right "
-                f"({q.low:.1%} to {q.high:.1%}), density <b>{q.density:.2f}</b>, coverage <b>{q.coverage:.2f}</b>, Fréchet distance {q.frechet:.2f}"
+                f"({q.low:.1%} to {q.high:.1%}), density <b>{q.density:.2f}</b>, "
+                f"coverage <b>{q.coverage:.2f}</b>, Fréchet distance {q.frechet:.2f}"
             )
         return Frame(to_png(tile(x, columns=count), scale=2), "<br>".join(lines))
 
