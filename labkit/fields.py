@@ -127,8 +127,8 @@ def projected(
     d_along is the part of d parallel to the conditional denoiser z_y = E[z | x, y], d_across the rest. The parallel
     part mostly raises contrast, so it is weakened (eta=0: left out); eta=1 is plain guidance. At w=1 it is u_y.
     `schedule` is that of the model's path (default: Linear).
-    Eliminating Oversaturation and Artifacts of High Guidance Scales in Diffusion Models (2024), eq. 8 to 10, without
-    its rescaling and momentum.
+    Eliminating Oversaturation and Artifacts of High Guidance Scales in Diffusion Models (2024), without its
+    rescaling and momentum.
     """
     _check_scale(w)
     if not math.isfinite(eta):
