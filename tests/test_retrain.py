@@ -100,10 +100,7 @@ def test_a_name_without_a_recipe_is_refused_with_those_that_have_one():
         retrain("nope")
 
 
-LATER = pytest.mark.xfail(strict=True, reason="lesson 07 will ship it; then this mark goes")
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=LATER) if n == "mnist-dit" else n for n in RECIPES])
+@pytest.mark.parametrize("name", RECIPES)
 def test_what_ships_is_what_its_recipe_describes(name):
     described = json.loads(json.dumps(RECIPES[name]["model"]))
     _, card = load_pretrained(name)
