@@ -82,6 +82,14 @@ def drops(answer: Callable) -> str:
         shares = torch.stack([gone[y == label].double().mean() for label in range(null)])
         limit = 5 * math.sqrt(p * (1 - p) * null / n)
         require(bool(((shares - p).abs() < limit).all()), "labels are not dropped independently of their class")
+        again, other = (answer(y, p, null, torch.Generator().manual_seed(seed)) for seed in (5, 6))
+        require(
+            torch.equal(again, dropped) and not torch.equal(other, dropped),
+            "the same generator should drop the same labels, and another one others: draw from the `generator` given",
+        )
+        source = torch.Generator().manual_seed(7)
+        counts = {int((answer(y[:20], p, null, source) == null).sum()) for _ in range(20)}
+        require(len(counts) > 1, "every batch of 20 loses equally many labels: each should be dropped on its own")
     return "The rate is p within four standard errors, what is kept keeps its place, and your input is untouched."
 
 
@@ -126,16 +134,25 @@ def best_scale(answer: Callable) -> str:
         0.3 <= high - low <= 0.7,
         f"95% of the draws should lie within about 0.25 of 0.5; your interval is {low:g} to {high:g}",
     )
+    # Noise that all scales share, far larger than what sets them apart: with the same rows it cancels, and 0.3 wins.
+    shared = {k / 10: 10 + noise[:, None] + (k - 3) ** 2 / 1000 for k in range(11)}
+    low, high = map(require_number, answer(lambda x: x.mean().item(), shared, 40, torch.Generator().manual_seed(6))[1:])
+    require(
+        max(abs(low - 0.3), abs(high - 0.3)) < 1e-6,
+        "with noise that all scales share the best should never change; yours moves: "
+        "take the *same* rows of every set within a draw",
+    )
     return "The same rows for every scale, drawn with replacement: the interval has the width that theory gives."
 
 
 def interval(answer: Callable) -> str:
     """05.6: `answer(t, w, lo, hi)` is the scale (B,) at times t: w inside [lo, hi], that of the plain model outside."""
-    t = torch.tensor([0.0, 0.2, 0.35, 0.5, 0.8, 0.81, 1.0])
-    for w in (3.0, 0.5):
-        value = answer(t, w, 0.2, 0.8)
+    # times and limits that are exact in binary, so that float32 and Python numbers compare alike
+    t = torch.tensor([0.0, 0.25, 0.375, 0.5, 0.75, 0.8125, 1.0])
+    for w, lo, hi in ((3.0, 0.25, 0.75), (0.5, 0.375, 0.8125)):
+        value = answer(t, w, lo, hi)
         require_like(value, t, "the scale")
-        inside = torch.tensor([False, True, True, True, True, False, False])
+        inside = torch.tensor([lo <= moment <= hi for moment in t.tolist()])
         outside = value[~inside]
         require(
             not bool((outside == 0).all()),
