@@ -37,6 +37,17 @@ def drop_as_floats(y, p, null, generator):
     return torch.where(torch.rand(len(y), generator=generator) < p, float(null), y.float())
 
 
+def exact_count(y, p, null, generator):
+    dropped = y.clone()
+    dropped[torch.randperm(len(y), generator=generator)[: int(p * len(y))]] = null
+    return dropped
+
+
+def global_rng(y, p, null, generator):
+    with torch.random.fork_rng(devices=[]):
+        return torch.where(torch.rand(len(y)) < p, null, y)
+
+
 def both_at_once(model, x, t, y, w, null):
     labels = torch.cat((torch.full_like(y, null), y))
     without, with_y = model(torch.cat((x, x)), torch.cat((t, t)), labels).chunk(2)
@@ -119,6 +130,10 @@ def open_interval(t, w, lo, hi):
     return torch.where((t > lo) & (t < hi), w, 1.0)
 
 
+def ignores_the_limits(t, w, lo, hi):
+    return torch.where((t >= 0.2) & (t <= 0.8), w, 1.0)
+
+
 def one_number(t, w, lo, hi):
     return w if lo <= t[3] <= hi else 1.0
 
@@ -141,6 +156,15 @@ def by_permutation(distance, fakes, draws, generator):
         found.append(min(fakes, key=lambda key: round(distance(fakes[key][rows]), 9)))
     best = min(fakes, key=lambda key: distance(fakes[key]))
     return best, min(found), max(found)
+
+
+def different_rows(distance, fakes, draws, generator):
+    n = len(next(iter(fakes.values())))
+    found = []
+    for _ in range(draws):
+        found.append(min(fakes, key=lambda w: distance(fakes[w][torch.randint(n, (n,), generator=generator)])))
+    low, high = torch.tensor(found).quantile(torch.tensor([0.025, 0.975])).tolist()
+    return min(fakes, key=lambda w: distance(fakes[w])), low, high
 
 
 def by_largest(distance, fakes, draws, generator):
@@ -184,6 +208,8 @@ WRONG = {
         (drop_the_first, "must stay at its place|independently of their class"),
         (drop_one_class, "it dropped|independently of their class"),
         (drop_half, r"asked to drop 10%, it dropped (49|50)\."),
+        (exact_count, "each should be dropped on its own"),
+        (global_rng, "draw from the `generator` given"),
         (drop_as_floats, "should stay torch.int64"),
     ],
     "05.4": [
@@ -193,6 +219,7 @@ WRONG = {
         (exponents_exchanged, "integrating the ODE gives"),
     ],
     "05.5": [
+        (different_rows, "\\*same\\* rows of every set"),
         (by_permutation, "with\\* replacement"),
         (by_largest, "the largest"),
         (by_few_rows, "your interval is"),
@@ -200,6 +227,7 @@ WRONG = {
     "05.6": [
         (zero_outside, "the digit asked for is forgotten"),
         (outside_only, "exchanged"),
+        (ignores_the_limits, "outside the interval it should be 1"),
         (open_interval, "both included"),
         (one_number, "should be a tensor"),
     ],
