@@ -2,7 +2,8 @@
 # Everything that waits for a CUDA GPU, in one go, from the root of a checkout with the package and its [test] extra installed:
 #   bash benchmarks/gpu.sh FOLDER
 # leaves in FOLDER: the report of the GPU tests, the speed-to-quality table with its baselines, weights retrained with more
-# steps and judged, and lesson 06 executed in the gpu profile. Copy weights, tables and notebook over the ones that ship.
+# steps and judged, and the lessons that use a GPU executed in the gpu profile. Copy weights, tables and notebooks over those
+# that ship.
 set -euo pipefail
 out=${1:?"say where the results go: bash benchmarks/gpu.sh FOLDER"}
 mkdir -p "$out"
@@ -14,6 +15,7 @@ python benchmarks/speed_to_quality.py --seconds 60 --samples 10000 --baseline-sa
   --json "$out/speed_to_quality.json" 2>&1 | tee "$out/speed_to_quality.txt"
 python -m labkit retrain mnist-unet --steps 60000 --checkpoint "$out/mnist-unet.pt" 2>&1 | tee "$out/retrain.txt"
 python -m labkit measure mnist-unet 2>&1 | tee "$out/measure.txt"
+python -m labkit sweep mnist-unet 2>&1 | tee "$out/sweep.txt"
 cp labkit/assets/mnist-unet* "$out"
 LABKIT_PROFILE=gpu python -m jupyter nbconvert --to notebook --execute --output-dir "$out" \
-  --ExecutePreprocessor.store_widget_state=False --ExecutePreprocessor.record_timing=False notebooks/06_unet_lab.ipynb
+  --ExecutePreprocessor.store_widget_state=False --ExecutePreprocessor.record_timing=False notebooks/0[456]_*.ipynb

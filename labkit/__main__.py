@@ -29,6 +29,10 @@ def main() -> None:
 
     commands.add_parser("ablate", help="train the U-Net with one part left out at a time, and write the table")
 
+    equal = commands.add_parser("patches", help="train transformers by size of patch and the U-Net for equally long")
+    equal.add_argument("--seconds", type=float, default=150.0, help="training time of each network (default: 150)")
+    equal.add_argument("--n", type=int, default=500, help="samples judged at each scale (default: 500)")
+
     copies = commands.add_parser("students", help="write the student copies of the lessons, with blanks for answers")
     copies.add_argument("folder", type=Path, nargs="?", default=Path("notebooks"), help="folder of the lessons")
 
@@ -61,6 +65,10 @@ def main() -> None:
         from labkit.commands.ablate import ablate
 
         print(json.dumps(ablate().details, indent=2))
+    elif arguments.command == "patches":
+        from labkit.commands.patches import patches
+
+        print(json.dumps(patches(seconds=arguments.seconds, n=arguments.n).details, indent=2))
     elif arguments.command == "students":
         from labkit.commands.students import students
 

@@ -11,20 +11,25 @@ from labkit import assets, pretrained
 from labkit.assets import Card, read_table
 from labkit.commands import ablate as ablations
 from labkit.commands import measure as measuring
+from labkit.commands import patches as patching
 from labkit.commands import sweep as sweeping
 from labkit.commands.ablate import ablate, cut_full_resolution_skip, use_batch_norm
 from labkit.commands.measure import measure
+from labkit.commands.patches import forward_flop, patches, steps_within
 from labkit.commands.sweep import sweep
 from labkit.data import mnist32
 from labkit.fields import autoguided, projected
 from labkit.judge import Judge, guidance_sweep, real_quality, shipped_curve
 from labkit.metrics import frechet_distance
 from labkit.nn.convnet import ConvNet
+from labkit.nn.dit import DiT
 from labkit.nn.unet import UNet
 from labkit.pretrained import load_pretrained, save_pretrained
 from labkit.sampling import balanced_labels, draw_images
+from labkit.training import History
 
 TINY = {"channels": 1, "num_classes": 10, "widths": (8,), "emb_dim": 16}
+TINY_DIT = {"channels": 1, "num_classes": 10, "patch": 4, "width": 8, "depth": 2, "heads": 2}
 TINY_JUDGE = {"widths": (4, 4), "dim": 6}
 
 
@@ -33,7 +38,7 @@ def folder(tmp_path, monkeypatch):
     """A folder in the place of the assets, with a tiny generator and two tiny judges in it."""
     for name in ("mnist.npz", "mnist.npz.json"):
         shutil.copy(assets.FOLDER / name, tmp_path)
-    for module in (assets, pretrained, measuring, sweeping, ablations):
+    for module in (assets, pretrained, measuring, sweeping, ablations, patching):
         monkeypatch.setattr(module, "FOLDER", tmp_path)
     torch.manual_seed(0)
     generator, weak = UNet(**TINY), UNet(**TINY)
@@ -115,6 +120,64 @@ def test_every_variant_is_trained_with_every_seed_and_judged_at_two_scales(folde
     }
     losses = {(row["variant"], row["seed"]): row["loss"] for row in rows}
     assert len(losses) == 8 and len(set(losses.values())) == 8  # eight different models, the averaged and the raw too
+
+
+def test_transformers_by_patch_and_the_unet_are_trained_for_equally_long_and_judged(folder, monkeypatch):
+    for name, kind, arguments in (("mnist-dit", "DiT", TINY_DIT), ("mnist-unet", "UNet", TINY)):
+        monkeypatch.setitem(patching.RECIPES[name], "model", {"class": kind, "arguments": arguments})
+    asked, models = [], []
+
+    def counted(seconds, train):
+        asked.append(seconds)
+        assert train(1).steps == 1
+        return 2 + len(asked)
+
+    def numbered(model, path):
+        models.append(model)
+        return float(len(models))
+
+    monkeypatch.setattr(patching, "steps_within", counted)
+    monkeypatch.setattr(patching, "held_out_loss", numbered)
+    card = patches(seconds=7, n=20, batch_size=8, lr=0.1, solver_steps=2)
+
+    rows, read = read_table("mnist-dit-patches")
+    assert read == card and asked == [card.details["seconds of training"]] * 4 == [7] * 4
+    names = ("DiT, patch 2", "DiT, patch 4", "DiT, patch 8", "U-Net")
+    assert [(row["variant"], row["w"]) for row in rows] == [(name, w) for name in names for w in (1, 3)]
+    columns = {key: [row[key] for row in rows[::2]] for key in ("tokens", "patch", "steps", "images")}
+    assert columns["tokens"] == [256, 64, 16, 0] and columns["patch"][:3] == [2, 4, 8]
+    assert columns["steps"] == [3, 4, 5, 6] and columns["images"] == [24, 32, 40, 48]
+    assert {row["precision"] for row in rows} == {"float32"} and all(row["seconds"] > 0 for row in rows)
+
+    judge, y = Judge.pretrained(), balanced_labels(20, 10)
+    assert len({row["frechet"] for row in rows}) == 8
+    for row in rows:
+        model = models[row["loss"] - 1]
+        again = judge.measure(draw_images(model, y, row["w"], steps=2), y)._asdict()
+        assert {key: row[key] for key in again} == pytest.approx(again, rel=1e-3, abs=1e-5)
+        assert row["parameters"] == sum(p.numel() for p in model.parameters())
+        assert row["mflop"] == round(forward_flop(model) / 1e6)
+
+
+@pytest.mark.parametrize(("step", "taken"), [(0.25, 40), (0.01, 1000), (30.0, 1)])
+def test_as_many_steps_are_taken_as_fit_into_the_time(step, taken):
+    asked = []
+
+    def train(steps):
+        asked.append(steps)
+        return History(nn.Identity(), [0.0] * steps, seconds=steps * step + 5 * (len(asked) == 1))  # a slow beginning
+
+    assert steps_within(10, train) == pytest.approx(taken, abs=1) and len(asked) == 3
+    assert asked[-1] * step <= 0.5 or asked[-1] == 2  # a twentieth of the time, if that is two steps
+
+
+def test_the_flop_of_a_transformer_are_those_of_its_products():
+    model = DiT(**TINY_DIT)
+    n, width, depth = 64, 8, 2
+    each_token = 2 * 16 * width + depth * (4 + 2 * 4) * width**2  # stem and head; attention and MLP of the blocks
+    each_image = (2 + 6 * depth + 2) * width**2  # the embedding of time, and the modulations
+    attention = depth * 2 * n**2 * width  # Q K^T, and its product with V
+    assert forward_flop(model) == 2 * (n * each_token + each_image + attention)
 
 
 def test_batch_norm_takes_the_place_of_every_group_norm():

@@ -1,0 +1,123 @@
+"""`python -m labkit patches`: transformers with patches of 2, 4 and 8 and the U-Net, each trained for equally long.
+
+What fits into the time is measured first, on networks that are thrown away, so that every learning rate ends at 0.
+All are judged at w=1 and w=3; the table `mnist-dit-patches` keeps it all.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from labkit.assets import FOLDER, Card, write_table
+from labkit.commands.measure import rounded, settings
+from labkit.commands.provenance import provenance
+from labkit.commands.retrain import RECIPES, flow, held_out_loss
+from labkit.data import batches, mnist32
+from labkit.judge import CLASSES, Judge
+from labkit.nn.dit import DiT
+from labkit.nn.unet import UNet
+from labkit.paths import GaussianPath
+from labkit.runtime import autocast, device, half_precision, seed_everything
+from labkit.sampling import balanced_labels, draw_images
+from labkit.training import History, fit
+
+PATCHES = (2, 4, 8)
+
+
+def patches(
+    *,
+    seconds: float = 150.0,
+    n: int = 500,
+    batch_size: int = 64,
+    lr: float = 3e-3,
+    seed: int = 0,
+    solver_steps: int = 10,
+) -> Card:
+    """Train every variant for `seconds`, judge n of its samples, write the table and return its card."""
+    on = device()
+    began, judge, path = provenance(on), Judge.pretrained(device=on), GaussianPath()
+    images, labels = (part.to(on) for part in mnist32("train"))
+    trained = RECIPES["mnist-dit"]["trained"]
+    loss_fn, _ = flow(trained)
+    y, half, rows = balanced_labels(n, CLASSES), half_precision(on, convolutions=True), []
+
+    def train(build: Callable[[], nn.Module], steps: int, progress: bool = False) -> History:
+        seed_everything(seed)
+        model = build().to(on)
+        stream = batches(images, labels, batch_size, torch.Generator().manual_seed(seed))
+        return fit(model, loss_fn, stream, steps=steps, lr=lr, progress=progress)
+
+    for variant, build in variants().items():
+        steps = steps_within(seconds, partial(train, build))
+        history = train(build, steps, progress=True)
+        model = history.ema
+        with autocast(on, half):
+            loss = held_out_loss(model, path)
+        about = {
+            "variant": variant,
+            "patch": model.patch,
+            "tokens": len(model.positions) if isinstance(model, DiT) else 0,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "mflop": round(forward_flop(model) / 1e6),
+            "steps": steps,
+            "images": steps * batch_size,
+            "seconds": history.seconds,
+            "precision": history.precision,
+            "loss": loss,
+        }
+        for w in (1.0, 3.0):
+            x = draw_images(model, y, w, steps=solver_steps, half=True, chunk=100)
+            rows.append(about | {"w": w} | judge.measure(x, y)._asdict())
+            print(rounded(rows[-1]), flush=True)
+
+    details = began | {
+        "seconds of training": seconds,
+        "batch_size": batch_size,
+        "lr": lr,
+        "drop": trained["drop"],
+        "seed": seed,
+        "precision": {
+            "training": " and ".join(sorted({row["precision"] for row in rows})),
+            "sampling and loss": str(half or torch.float32).removeprefix("torch."),
+        },
+        "sampling": settings(solver_steps),
+    }
+    source = f"python -m labkit patches --seconds {seconds:g} --n {n}"
+    card = Card("Transformers by size of patch, and the U-Net, trained for equally long", source, "MIT", details)
+    return write_table(FOLDER / "mnist-dit-patches.csv", rows, card)
+
+
+def variants() -> dict[str, Callable[[], nn.Module]]:
+    """What builds each of the networks, untrained: the recipes', but for the size of the transformer's patches."""
+    dit, unet = (RECIPES[name]["model"]["arguments"] for name in ("mnist-dit", "mnist-unet"))
+    found: dict[str, Callable[[], nn.Module]] = {
+        f"DiT, patch {patch}": partial(DiT, **dit | {"patch": patch}) for patch in PATCHES
+    }
+    return found | {"U-Net": partial(UNet, **unet)}
+
+
+def steps_within(seconds: float, train: Callable[[int], History]) -> int:
+    """How many steps of `train(steps)`, which trains afresh every time, fit into `seconds`; at least 1.
+
+    Measured on three short trainings that take a twentieth of the time: the first sets up whatever is set up once, the
+    second says how long the third has to be.
+    """
+    train(2)
+    some = max(2, int(seconds / 20 / (train(2).seconds / 2)))
+    return max(1, int(seconds / (train(some).seconds / some)))
+
+
+@torch.no_grad()
+def forward_flop(model: nn.Module) -> int:
+    """Floating-point operations of one evaluation of one image; a multiplication and an addition are two."""
+    on = next(model.parameters()).device
+    x, t = torch.zeros(1, model.channels, 32, 32, device=on), torch.zeros(1, device=on)
+    y = torch.zeros(1, dtype=torch.int64, device=on)
+    # Written out as two products, because the counter does not know every device's fused attention.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(x, t, y)
+    return counter.get_total_flops()
