@@ -235,7 +235,8 @@ class GuidanceExplorer:
         """Draw every w of what is chosen now, and return the explorer itself."""
         for _, w in self.w.options:
             self.frame(w, self.digit.value, self.seed.value)
-            self._chart(w)
+            if self.curve:
+                self._chart(w)
         return self
 
     def frame(self, w: float, digit: int, seed: int) -> Frame:

@@ -254,6 +254,14 @@ def test_prepare_leaves_nothing_to_draw_when_the_slider_moves():
     assert model.asked == asked and len(set(charts)) == 3  # the marker moves
 
 
+def test_prepare_draws_every_w_without_a_curve_too():
+    model = Shades()
+    explorer = GuidanceExplorer(model, ws=(0.0, 1.0, 3.0), steps=1).prepare()
+    asked = model.asked
+    explorer.w.value = 3.0
+    assert model.asked == asked
+
+
 def test_class_and_seed_change_the_picture_and_w_keeps_the_noise():
     explorer = GuidanceExplorer(Shades(), ws=(0.0, 1.0), steps=1)
     pictures = {explorer.image.value}
