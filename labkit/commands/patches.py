@@ -1,7 +1,8 @@
 """`python -m labkit patches`: transformers with patches of 2, 4 and 8 and the U-Net, each trained for equally long.
 
 What fits into the time is measured first, on networks that are thrown away, so that every learning rate ends at 0.
-All are judged at w=1 and w=3; the table `mnist-dit-patches` keeps it all.
+The U-Net is then trained once more, with as many operations as the best of the transformers took. All are judged at w=1
+and w=3; the table `mnist-dit-patches` keeps it all.
 """
 
 from collections.abc import Callable
@@ -51,8 +52,7 @@ def patches(
         stream = batches(images, labels, batch_size, torch.Generator().manual_seed(seed))
         return fit(model, loss_fn, stream, steps=steps, lr=lr, progress=progress)
 
-    for variant, build in variants().items():
-        steps = steps_within(seconds, partial(train, build))
+    def tabulate(variant: str, build: Callable[[], nn.Module], steps: int) -> None:
         history = train(build, steps, progress=True)
         model = history.ema
         with autocast(on, half):
@@ -62,7 +62,7 @@ def patches(
             "patch": model.patch,
             "tokens": len(model.positions) if isinstance(model, DiT) else 0,
             "parameters": sum(p.numel() for p in model.parameters()),
-            "mflop": round(forward_flop(model) / 1e6),
+            "mflop": forward_flop(model) / 1e6,
             "steps": steps,
             "images": steps * batch_size,
             "seconds": history.seconds,
@@ -74,8 +74,16 @@ def patches(
             rows.append(about | {"w": w} | judge.measure(x, y)._asdict())
             print(rounded(rows[-1]), flush=True)
 
+    for variant, build in variants().items():
+        tabulate(variant, build, steps_within(seconds, partial(train, build)))
+    best = min((row for row in rows if row["tokens"]), key=lambda row: row["loss"])
+    unet = next(row for row in rows if not row["tokens"])
+    equal_work = round(best["steps"] * best["mflop"] / unet["mflop"])
+    tabulate("U-Net, equal work", variants()["U-Net"], equal_work)
+
     details = began | {
         "seconds of training": seconds,
+        "equal work": f"as many operations as {best['variant']}",
         "batch_size": batch_size,
         "lr": lr,
         "drop": trained["drop"],
