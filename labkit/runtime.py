@@ -60,13 +60,14 @@ def seed_everything(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def half_precision(on: torch.device, *, convolutions: bool = False) -> torch.dtype | None:
+def half_precision(on: torch.device, *, heavy: bool = False) -> torch.dtype | None:
     """The fast dtype for mixed precision on a device, or None where float32 is the right choice.
 
     CUDA: bfloat16 from compute capability 8.0, float16 below it (a T4 only emulates bfloat16, although
-    `torch.cuda.is_bf16_supported()` answers True there). CPU: bfloat16 if the work is `convolutions` and a probe finds
-    them clearly faster so, else None. Elsewhere None. The environment variable LABKIT_PRECISION (float32, bfloat16 or
-    float16) overrides the choice; ValueError for another name, and for float16 without CUDA.
+    `torch.cuda.is_bf16_supported()` answers True there). CPU: bfloat16 if the work is `heavy`, as that of networks on
+    images is, and a probe finds it clearly faster so, else None. Elsewhere None. The environment variable
+    LABKIT_PRECISION (float32, bfloat16 or float16) overrides the choice; ValueError for another name, and for float16
+    without CUDA.
     """
     wanted = os.environ.get("LABKIT_PRECISION", "")
     if wanted:
@@ -77,7 +78,7 @@ def half_precision(on: torch.device, *, convolutions: bool = False) -> torch.dty
         return PRECISIONS[wanted]
     if on.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(on) >= (8, 0) else torch.float16
-    return torch.bfloat16 if on.type == "cpu" and convolutions and bfloat16_gain() > 1.2 else None
+    return torch.bfloat16 if on.type == "cpu" and heavy and bfloat16_gain() > 1.2 else None
 
 
 @functools.cache

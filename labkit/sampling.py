@@ -55,7 +55,7 @@ def draw_images(
     if steps < 1:
         raise ValueError(f"steps must be at least 1; got {steps}")
     on = next(model.parameters()).device
-    dtype = half_precision(on, convolutions=True) if half else None
+    dtype = half_precision(on, heavy=True) if half else None
 
     def field(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         with autocast(on, dtype):

@@ -20,6 +20,7 @@ from labkit.assets import atomic_write
 from labkit.runtime import PRECISIONS, autocast, half_precision
 
 CHECK_EVERY = 50
+HEAVY = 500_000  # weights from which on a network is worth a faster precision even without convolutions
 
 LossFn = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -106,7 +107,8 @@ def fit(
     on = next(model.parameters()).device
 
     state = None if resume is None else _read_checkpoint(Path(resume), on)
-    half = half_precision(on, convolutions=any(p.ndim == 4 for p in model.parameters()))
+    heavy = any(p.ndim == 4 for p in model.parameters()) or sum(p.numel() for p in model.parameters()) >= HEAVY
+    half = half_precision(on, heavy=heavy)
     if state is not None and on.type == "cpu":
         half = PRECISIONS[state["precision"]]  # to the same weights as without the interruption
     if on.type != "cpu" or half is None:  # bfloat16 convolutions on a CPU are faster without

@@ -147,39 +147,39 @@ def free_choice(monkeypatch):
     ("capability", "dtype"),
     [((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((8, 9), torch.bfloat16), ((10, 0), torch.bfloat16)],
 )
-@pytest.mark.parametrize("convolutions", [False, True])
+@pytest.mark.parametrize("heavy", [False, True])
 def test_cuda_works_in_bfloat16_from_ampere_on_and_in_float16_before(
-    monkeypatch, free_choice, capability, dtype, convolutions
+    monkeypatch, free_choice, capability, dtype, heavy
 ):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    assert half_precision(CUDA, convolutions=convolutions) == dtype
+    assert half_precision(CUDA, heavy=heavy) == dtype
 
 
 @pytest.mark.parametrize(("gain", "dtype"), [(0.2, None), (1.19, None), (1.21, torch.bfloat16), (4.0, torch.bfloat16)])
-def test_the_cpu_convolves_in_bfloat16_where_that_is_clearly_faster(monkeypatch, free_choice, gain, dtype):
+def test_the_cpu_works_in_bfloat16_where_that_is_clearly_faster(monkeypatch, free_choice, gain, dtype):
     monkeypatch.setattr(runtime, "bfloat16_gain", lambda: gain)
-    assert half_precision(CPU, convolutions=True) == dtype
+    assert half_precision(CPU, heavy=True) == dtype
 
 
 def refuse():
     raise AssertionError("the probe ran")
 
 
-def test_without_convolutions_or_on_another_device_the_cpu_is_not_probed(monkeypatch, free_choice):
+def test_without_heavy_work_or_on_another_device_the_cpu_is_not_probed(monkeypatch, free_choice):
     monkeypatch.setattr(runtime, "bfloat16_gain", refuse)
     assert half_precision(CPU) is None
-    assert half_precision(CPU, convolutions=False) is None
-    assert half_precision(torch.device("mps"), convolutions=True) is None
+    assert half_precision(CPU, heavy=False) is None
+    assert half_precision(torch.device("mps"), heavy=True) is None
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16"])
-@pytest.mark.parametrize("convolutions", [False, True])
-def test_labkit_precision_overrides_the_choice_without_a_probe(monkeypatch, name, convolutions):
+@pytest.mark.parametrize("heavy", [False, True])
+def test_labkit_precision_overrides_the_choice_without_a_probe(monkeypatch, name, heavy):
     monkeypatch.setattr(runtime, "bfloat16_gain", refuse)
     monkeypatch.setattr(torch.cuda, "get_device_capability", refuse)
     monkeypatch.setenv("LABKIT_PRECISION", name)
     expected = None if name == "float32" else torch.bfloat16
-    assert {half_precision(on, convolutions=convolutions) for on in (CPU, CUDA, torch.device("mps"))} == {expected}
+    assert {half_precision(on, heavy=heavy) for on in (CPU, CUDA, torch.device("mps"))} == {expected}
 
 
 def test_float16_can_be_had_on_cuda_only(monkeypatch):
@@ -187,7 +187,7 @@ def test_float16_can_be_had_on_cuda_only(monkeypatch):
     assert half_precision(CUDA) == torch.float16
     for on in ("cpu", "mps"):
         with pytest.raises(ValueError, match=f"LABKIT_PRECISION=float16 needs a CUDA device; this one is {on}"):
-            half_precision(torch.device(on), convolutions=True)
+            half_precision(torch.device(on), heavy=True)
 
 
 @pytest.mark.parametrize("name", ["half", "BFLOAT16", "float64", " "])

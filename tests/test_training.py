@@ -257,10 +257,12 @@ def test_a_convolutional_training_in_bfloat16_learns_what_it_learns_in_float32(m
 
 
 @pytest.mark.parametrize(("gain", "precision"), [(2.0, "bfloat16"), (0.5, "float32")])
-def test_the_probe_decides_about_convolutions_and_about_nothing_else(monkeypatch, gain, precision):
+def test_the_probe_decides_about_convolutions_and_large_networks_and_about_nothing_else(monkeypatch, gain, precision):
     monkeypatch.delenv("LABKIT_PRECISION")
     monkeypatch.setattr(runtime, "bfloat16_gain", lambda: gain)
     assert train(convolutional(), image_stream(), noisy_loss, steps=2).precision == precision
+    large = nn.Sequential(nn.Flatten(), nn.Linear(64, 8192), nn.Linear(8192, 3))
+    assert train(large, image_stream(), noisy_loss, steps=2).precision == precision
     assert train(network(), stream(), steps=2).precision == "float32"
 
 

@@ -32,7 +32,7 @@ def sweep(name: str, *, n: int = 2_000, steps: int = 10, draws: int = 200) -> Ca
     on = device()
     model, weights = load_pretrained(name, on)
     judge, y = Judge.pretrained(device=on), balanced_labels(n, CLASSES)
-    precision = str(half_precision(on, convolutions=True) or torch.float32).removeprefix("torch.")
+    precision = str(half_precision(on, heavy=True) or torch.float32).removeprefix("torch.")
     details = provenance(on) | settings(steps) | {"precision": precision, "weights": weights.sha256}
     details["interval"] = list(INTERVAL)
     real, real_y = real_digits(n)
