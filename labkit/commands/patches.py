@@ -10,8 +10,6 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from labkit.assets import FOLDER, Card, write_table
 from labkit.commands.measure import rounded, settings
@@ -20,6 +18,7 @@ from labkit.commands.retrain import RECIPES, flow, held_out_loss
 from labkit.data import batches, mnist32
 from labkit.judge import CLASSES, Judge
 from labkit.nn.dit import DiT
+from labkit.nn.trace import flop_count
 from labkit.nn.unet import UNet
 from labkit.paths import GaussianPath
 from labkit.runtime import autocast, device, half_precision, seed_everything
@@ -44,7 +43,7 @@ def patches(
     images, labels = (part.to(on) for part in mnist32("train"))
     trained = RECIPES["mnist-dit"]["trained"]
     loss_fn, _ = flow(trained)
-    y, half, rows = balanced_labels(n, CLASSES), half_precision(on, convolutions=True), []
+    y, half, rows = balanced_labels(n, CLASSES), half_precision(on, heavy=True), []
 
     def train(build: Callable[[], nn.Module], steps: int, progress: bool = False) -> History:
         seed_everything(seed)
@@ -119,13 +118,8 @@ def steps_within(seconds: float, train: Callable[[int], History]) -> int:
     return max(1, int(seconds / (train(some).seconds / some)))
 
 
-@torch.no_grad()
 def forward_flop(model: nn.Module) -> int:
-    """Floating-point operations of one evaluation of one image; a multiplication and an addition are two."""
+    """Floating-point operations of one evaluation of one image."""
     on = next(model.parameters()).device
     x, t = torch.zeros(1, model.channels, 32, 32, device=on), torch.zeros(1, device=on)
-    y = torch.zeros(1, dtype=torch.int64, device=on)
-    # Written out as two products, because the counter does not know every device's fused attention.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        model(x, t, y)
-    return counter.get_total_flops()
+    return flop_count(model, x, t, torch.zeros(1, dtype=torch.int64, device=on))

@@ -1,9 +1,11 @@
-"""What shape leaves each part of a network."""
+"""What shape leaves each part of a network, and how many operations it takes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 
 @torch.no_grad()
@@ -25,6 +27,18 @@ def shape_trace(network: nn.Module, *inputs: Tensor) -> list[tuple[str, tuple[in
         for handle in handles:
             handle.remove()
     return trace
+
+
+@torch.no_grad()
+def flop_count(network: Callable[..., Tensor], *inputs: Tensor) -> int:
+    """Floating-point operations of `network(*inputs)` by torch's counter; a multiplication and an addition are two.
+
+    Matrix products, attention and convolutions count; what works on single numbers (norms, activations) does not.
+    """
+    # Attention is taken apart into its products, because not every torch's counter knows the fused one.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        network(*inputs)
+    return counter.get_total_flops()
 
 
 def _parts(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:

@@ -1,9 +1,11 @@
-"""The shape trace lists what ran, in order, and leaves nothing behind."""
+"""The shape trace lists what ran, in order, and leaves nothing behind; products are counted."""
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
 
-from labkit.nn.trace import shape_trace
+from labkit.nn.trace import flop_count, shape_trace
 from labkit.nn.unet import UNet
 
 
@@ -25,3 +27,16 @@ def test_no_hook_is_left_behind_even_if_the_call_fails():
     with pytest.raises(ValueError, match="x must have shape"):
         shape_trace(network, torch.zeros(1, 2, 4, 4), torch.zeros(1))
     assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_a_linear_layer_a_convolution_and_attention_cost_two_for_every_product():
+    assert flop_count(nn.Linear(3, 5), torch.zeros(7, 3)) == 2 * 7 * 3 * 5
+    assert flop_count(nn.Conv2d(3, 4, 3, padding=1), torch.zeros(2, 3, 8, 6)) == 2 * 2 * 8 * 6 * 3 * 4 * 9
+    q = torch.zeros(2, 3, 10, 4)  # 2 images, 3 heads, 10 tokens of 4 numbers
+    assert flop_count(scaled_dot_product_attention, q, q, q) == 2 * 2 * 2 * 3 * 10 * 10 * 4
+
+
+def test_counting_leaves_no_gradient_behind():
+    network = UNet(widths=(8,))
+    assert flop_count(network, torch.zeros(1, 1, 4, 4), torch.zeros(1)) > 0
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
