@@ -16,6 +16,9 @@ python benchmarks/speed_to_quality.py --seconds 60 --samples 10000 --baseline-sa
 python -m labkit retrain mnist-unet --steps 60000 --checkpoint "$out/mnist-unet.pt" 2>&1 | tee "$out/retrain.txt"
 python -m labkit measure mnist-unet 2>&1 | tee "$out/measure.txt"
 python -m labkit sweep mnist-unet 2>&1 | tee "$out/sweep.txt"
-cp labkit/assets/mnist-unet* "$out"
+python -m labkit retrain mnist-dit --steps 60000 --checkpoint "$out/mnist-dit.pt" 2>&1 | tee -a "$out/retrain.txt"
+python -m labkit measure mnist-dit 2>&1 | tee -a "$out/measure.txt"
+python -m labkit patches --seconds 120 --n 2000 2>&1 | tee "$out/patches.txt"
+cp labkit/assets/mnist-{unet,dit}* "$out"
 LABKIT_PROFILE=gpu python -m jupyter nbconvert --to notebook --execute --output-dir "$out" \
-  --ExecutePreprocessor.store_widget_state=False --ExecutePreprocessor.record_timing=False notebooks/0[456]_*.ipynb
+  --ExecutePreprocessor.store_widget_state=False --ExecutePreprocessor.record_timing=False notebooks/0[4567]_*.ipynb

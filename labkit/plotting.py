@@ -65,9 +65,12 @@ def image_grid(
     row_labels: list[str] | None = None,
     column_labels: list[str] | None = None,
     title: str = "",
+    gap: int = 2,
 ) -> Axes:
-    """Draw images (N, 1, H, W) in [-1, 1] in rows of `columns`, with labels at the left of rows and below columns."""
-    gap = 2
+    """Draw images (N, 1, H, W) in [-1, 1] in rows of `columns`, with labels at the left of rows and below columns.
+
+    Between neighbours lie `gap` grey pixels.
+    """
     ax.imshow(tile(images, columns, gap=gap), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
 
     def centres(count: int, size: int) -> list[float]:

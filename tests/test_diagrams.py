@@ -3,8 +3,9 @@
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from matplotlib.patches import Rectangle
 
-from labkit.diagrams import unet_diagram
+from labkit.diagrams import generators_diagram, unet_diagram
 from labkit.nn.trace import shape_trace
 from labkit.nn.unet import UNet
 
@@ -25,4 +26,16 @@ def test_every_part_is_a_box_with_the_shape_that_leaves_it(widths, blocks, patch
     }
     assert boxes == expected
     assert len(ax.patches) == 2 * len(widths) + 3  # a box each
+    plt.close()
+
+
+def test_the_generators_differ_in_who_looks_at_whom():
+    _, ax = plt.subplots()
+    assert generators_diagram(ax) is ax
+    squares = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
+    assert len(squares) == 1 + 4 + 4  # image alone, and twice text and image
+    white = [square.get_facecolor()[:3] == (1, 1, 1) for square in squares]
+    assert white == [False] * 5 + [True, True, False, False]  # words are read in a video, and read nothing
+    words = " ".join(text.get_text() for text in ax.texts)
+    assert all(name in words for name in ("CLIP", "T5", "UL2", "adaLN", "class"))
     plt.close()

@@ -55,11 +55,14 @@ def test_tile_refuses_what_is_no_sheet_of_images():
         tile(torch.zeros(4, 1, 4, 4), columns=3)
 
 
-def test_image_grid_labels_stand_at_the_centres_of_rows_and_columns():
+@pytest.mark.parametrize("gap", [0, 1, 2])
+def test_image_grid_labels_stand_at_the_centres_of_rows_and_columns(gap):
     _, ax = plt.subplots()
-    assert image_grid(ax, checker(6), columns=3, row_labels=["a", "b"], column_labels=["x", "y", "z"]) is ax
-    assert ax.get_yticks().tolist() == [1, 1 + 3 + 2]
-    assert ax.get_xticks().tolist() == [2, 2 + 5 + 2, 2 + 2 * (5 + 2)]
+    labels = {"row_labels": ["a", "b"], "column_labels": ["x", "y", "z"]}
+    assert image_grid(ax, checker(6), columns=3, gap=gap, **labels) is ax
+    assert ax.get_yticks().tolist() == [1, 1 + 3 + gap]
+    assert ax.get_xticks().tolist() == [2, 2 + 5 + gap, 2 + 2 * (5 + gap)]
+    assert ax.images[0].get_array().shape == (2 * 3 + gap, 3 * 5 + 2 * gap)
     plt.close()
 
 

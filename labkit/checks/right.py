@@ -36,6 +36,22 @@ def require_number(value: object, name: str = "the answer") -> float:
     return float(value)
 
 
+def require_close(
+    value: object, truth: Tensor, case: str, mistakes: dict[str, Tensor], otherwise: str, close: float = 1e-4
+) -> None:
+    """Require the truth, up to rounding; where the value is one of the mistakes `{sentence: value}`, say which.
+
+    `case` opens the sentence, and `otherwise` is the hint for a value that is none of them.
+    """
+    require_like(value, truth, f"{case} the answer")
+    value = value.to(truth.dtype)
+    if gap(value, truth) < close:
+        return
+    for sentence, mistake in mistakes.items():
+        require(mistake.shape != truth.shape or gap(value, mistake) > close, f"{case} {sentence}")
+    require(False, f"{case} the answer is off by {gap(value, truth):.0%} of the largest entry. {otherwise}")
+
+
 def gap(value: Tensor, truth: Tensor) -> float:
     """Largest difference, relative to the largest entry of the truth."""
     scale = truth.abs().max().clamp_min(torch.finfo(truth.dtype).tiny)

@@ -11,7 +11,7 @@ import torch
 
 from labkit import checks
 from labkit.checks import NotRight, check, checks_of, lessons
-from labkit.checks.right import gap, require, require_like, require_number
+from labkit.checks.right import gap, require, require_close, require_like, require_number
 from labkit.commands.students import BEGIN, END
 
 HERE = Path(__file__).parent
@@ -141,6 +141,20 @@ def test_what_is_no_number_is_refused(value, words):
 @pytest.mark.parametrize("value", [2, 2.0, torch.tensor(2.0), torch.tensor([[2]])], ids=str)
 def test_a_number_comes_back_as_a_float(value):
     assert require_number(value) == 2.0 and type(require_number(value)) is float
+
+
+def test_a_known_mistake_is_called_by_its_name_and_another_by_its_size():
+    truth = torch.tensor([1.0, -4.0])
+    mistakes = {"it is halved": truth / 2, "it is no mistake here": truth.clone(), "it is too long": torch.zeros(3)}
+    require_close(truth * (1 + 1e-6), truth, "for two,", mistakes, "Think again")
+    require_close(truth.double(), truth, "for two,", mistakes, "Think again")
+    for value, words in (
+        (truth / 2, "for two, it is halved"),
+        (truth + 1, "for two, the answer is off by 25% of the largest entry. Think again"),
+        (torch.zeros(3), r"for two, the answer should have shape \(2,\); it has \(3,\)"),
+    ):
+        with pytest.raises(NotRight, match=f"^{words}$"):
+            require_close(value, truth, "for two,", mistakes, "Think again")
 
 
 def test_the_gap_is_the_largest_one_relative_to_the_largest_entry():
