@@ -19,6 +19,7 @@ from labkit.sampling import Guide, balanced_labels, draw_images
 
 ROWS = 5  # of digits in the explorer
 ALL = -1  # in place of a class: all of them
+NATURAL = {"align_items": "flex-start"}  # a small picture stays small; without it a box stretches what it holds
 
 
 class FrameSlider:
@@ -58,7 +59,7 @@ class FrameSlider:
         )
         self.image = ipywidgets.Image(format="png", layout={"max_width": "100%"})
         self.text = ipywidgets.HTML()
-        self.widget = ipywidgets.VBox([self.slider, self.image, self.text])
+        self.widget = ipywidgets.VBox([self.slider, self.image, self.text], layout=NATURAL)
         self.slider.observe(self._show, names="value")
         self._show()
 
@@ -103,7 +104,7 @@ class Dials:
         self._frames: dict[tuple, Frame] = {}
         self.image = ipywidgets.Image(format="png", layout={"max_width": "100%"})
         self.text = ipywidgets.HTML()
-        self.widget = ipywidgets.VBox([*self.dials.values(), self.image, self.text])
+        self.widget = ipywidgets.VBox([*self.dials.values(), self.image, self.text], layout=NATURAL)
         for dial in self.dials.values():
             dial.observe(self._show, names="value")
         self._show()

@@ -38,6 +38,12 @@ def test_the_widget_is_one_slider_one_image_and_no_output_area():
     assert slider.slider.value == 0.0
 
 
+def test_a_small_picture_is_not_stretched_to_the_width_of_the_page():
+    for shown in (FrameSlider(FRAMES, name="w"), Dials(lambda w: Frame(b"", ""), {"w": (1, 2)})):
+        assert shown.widget.layout.align_items == "flex-start"
+        assert shown.image.layout.max_width == "100%" and shown.image.layout.width is None
+
+
 def test_bad_input_is_refused_by_name():
     with pytest.raises(ValueError, match="frames must hold at least one picture"):
         FrameSlider({}, name="w")
