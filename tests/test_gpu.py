@@ -1,10 +1,13 @@
 """What must hold on a CUDA device: the same field and samples as on the CPU, and mixed precision close to float32."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from labkit.data import batches, mnist32, to_float
 from labkit.losses import cfm_loss, drop_labels
+from labkit.nn.dit import DiT
 from labkit.nn.unet import UNet
 from labkit.paths import GaussianPath
 from labkit.pretrained import load_pretrained
@@ -17,6 +20,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
 ]
 cuda = torch.device("cuda")
+GENERATORS = ("mnist-unet", "mnist-dit")
 
 
 @pytest.fixture(autouse=True)
@@ -32,22 +36,25 @@ def inputs():
     return x, torch.rand(22, generator=generator), torch.arange(22) % 11
 
 
-def test_the_field_is_that_of_the_cpu():
+@pytest.mark.parametrize("name", GENERATORS)
+def test_the_field_is_that_of_the_cpu(name):
     x, t, y = inputs()
-    on_cpu = load_pretrained("mnist-unet")[0](x, t, y)
-    on_gpu = load_pretrained("mnist-unet", cuda)[0](x.to(cuda), t.to(cuda), y.to(cuda))
+    on_cpu = load_pretrained(name)[0](x, t, y)
+    on_gpu = load_pretrained(name, cuda)[0](x.to(cuda), t.to(cuda), y.to(cuda))
     torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-3, atol=1e-3)
 
 
-def test_samples_from_one_seed_are_those_of_the_cpu():
+@pytest.mark.parametrize("name", GENERATORS)
+def test_samples_from_one_seed_are_those_of_the_cpu(name):
     y = balanced_labels(20, 10)
-    there = draw_images(load_pretrained("mnist-unet", cuda)[0], y, 3.0, steps=8)
-    here = draw_images(load_pretrained("mnist-unet")[0], y, 3.0, steps=8)
+    there = draw_images(load_pretrained(name, cuda)[0], y, 3.0, steps=8)
+    here = draw_images(load_pretrained(name)[0], y, 3.0, steps=8)
     assert (there - here).abs().mean() < 0.01  # of a range of 2; rounding may tip a stroke's edge
 
 
-def test_mixed_precision_stays_close_to_float32():
-    model, (x, t, y) = load_pretrained("mnist-unet", cuda)[0], (part.to(cuda) for part in inputs())
+@pytest.mark.parametrize("name", GENERATORS)
+def test_mixed_precision_stays_close_to_float32(name):
+    model, (x, t, y) = load_pretrained(name, cuda)[0], (part.to(cuda) for part in inputs())
     full = model(x, t, y)
     dtype = half_precision(cuda)
     assert dtype in (torch.bfloat16, torch.float16)
@@ -56,14 +63,17 @@ def test_mixed_precision_stays_close_to_float32():
     assert (half - full).square().mean() < 1e-3 * full.square().mean()
 
 
-def test_training_in_mixed_precision_learns_like_float32(monkeypatch):
+@pytest.mark.parametrize(
+    "build", [partial(UNet, widths=(16, 32)), partial(DiT, width=64, depth=2)], ids=["U-Net", "DiT"]
+)
+def test_training_in_mixed_precision_learns_like_float32(monkeypatch, build):
     def final_loss():
         torch.manual_seed(0)
         images, labels = (part[:5000].to(cuda) for part in mnist32("train"))
         stream = batches(images, labels, 128, torch.Generator().manual_seed(0))
         path = GaussianPath()
         history = fit(
-            UNet(widths=(16, 32)).to(cuda),
+            build().to(cuda),
             lambda model, z, y: cfm_loss(model, path, z, drop_labels(y, 0.1, 10)),
             stream,
             steps=200,
