@@ -118,7 +118,7 @@ class Judge:
             own, real = features[y == digit], real_features[labels == digit].double()
             n = min(len(own), len(real))  # the Vendi score grows with the number of images
             ratios.append(vendi_score(own[:n]) / vendi_score(real[:n]))
-            variances.append([(f - f.mean(0)).square().sum(1).mean().item() * len(own) for f in (own, real)])
+            variances.append([len(own) * f.var(dim=0).sum().item() for f in (own, real)])  # unbiased: / (n - 1)
         seen, true = (sum(column) for column in zip(*variances, strict=True))
         return Diversity(sum(ratios) / len(ratios), (seen / true) ** 0.5)
 

@@ -26,13 +26,15 @@ INTERVAL = (0.2, 0.8)
 def sweep(name: str, *, n: int = 2_000, steps: int = 10, draws: int = 200) -> Card:
     """Measure n class-balanced samples for every w and variant, write the table and return its card.
 
-    The networks run in the fast precision of the device, which the card names: a table of this size takes half an hour.
+    On a CPU the networks run in its fast precision, where a table of this size takes half an hour; elsewhere in float32,
+    so that autoguidance's two models run alike. The card names the precision.
     Autoguidance is measured where its worse model ships, as NAME-weak.
     """
     on = device()
     model, weights = load_pretrained(name, on)
     judge, y = Judge.pretrained(device=on), balanced_labels(n, CLASSES)
-    precision = str(half_precision(on, heavy=True) or torch.float32).removeprefix("torch.")
+    half, chunk = (True, 100) if on.type == "cpu" else (False, 500)
+    precision = str((half_precision(on, heavy=True) if half else None) or torch.float32).removeprefix("torch.")
     details = provenance(on) | settings(steps) | {"precision": precision, "weights": weights.sha256}
     details["interval"] = list(INTERVAL)
     real, real_y = real_digits(n)
@@ -43,7 +45,7 @@ def sweep(name: str, *, n: int = 2_000, steps: int = 10, draws: int = 200) -> Ca
     rows, features = [], {}
     for variant, (guide, ws) in variants(name).items():
         for w in ws:
-            x = draw_images(model, y, w, steps=steps, guide=guide, half=True, chunk=100)
+            x = draw_images(model, y, w, steps=steps, guide=guide, half=half, chunk=chunk)
             rows.append({"variant": variant, "w": w} | judge.measure(x, y)._asdict() | judge.diversity(x, y)._asdict())
             print(rounded(rows[-1]), flush=True)
             if variant == PLAIN:
