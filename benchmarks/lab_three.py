@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
-from labkit.losses import cfm_loss, drop_labels
-from labkit.paths import GaussianPath
+from labkit.base.conditions import drop_labels
+from labkit.flow.losses import cfm_loss
+from labkit.flow.paths import GaussianPath
 
 BATCH = 250
 LR = 1e-3

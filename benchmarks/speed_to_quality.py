@@ -32,14 +32,17 @@ import torch
 from lab_three import BATCH, LabThreeUNet, one_by_one, train_until, unstretch
 from torch import Tensor, nn
 
-from labkit.data import batches, mnist32
-from labkit.judge import Judge, Quality, guidance_sweep, real_quality
-from labkit.losses import cfm_loss, drop_labels
-from labkit.metrics import wilson_interval
+from labkit.base.conditions import drop_labels
+from labkit.base.runtime import device, machine, seed_everything
+from labkit.data.images import mnist32
+from labkit.data.stream import batches
+from labkit.flow.losses import cfm_loss
+from labkit.flow.paths import GaussianPath
+from labkit.measure.judge import Judge, Quality, real_quality
+from labkit.measure.metrics import wilson_interval
+from labkit.measure.sweeps import guidance_sweep
 from labkit.nn.unet import UNet
-from labkit.paths import GaussianPath
-from labkit.runtime import device, machine, seed_everything
-from labkit.training import fit
+from labkit.training.loop import fit
 
 SCALES = (1.0, 3.0)
 REACHED = 0.9  # accuracy at w=1 from which on a Frechet distance says something

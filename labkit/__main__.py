@@ -38,11 +38,11 @@ def main() -> None:
 
     arguments = parser.parse_args()
     if arguments.command == "rebuild-mnist":
-        from labkit.commands.rebuild_mnist import rebuild_mnist
+        from labkit.course.commands.rebuild_mnist import rebuild_mnist
 
         print(f"wrote {rebuild_mnist(arguments.folder)}")
     elif arguments.command == "retrain":
-        from labkit.commands.retrain import retrain
+        from labkit.course.commands.retrain import retrain
 
         card = retrain(
             arguments.name,
@@ -54,23 +54,23 @@ def main() -> None:
         )
         print(json.dumps(card.details["figures"], indent=2))
     elif arguments.command == "measure":
-        from labkit.commands.measure import measure
+        from labkit.course.commands.measure import measure
 
         print(json.dumps(measure(arguments.name).details["measured"], indent=2))
     elif arguments.command == "sweep":
-        from labkit.commands.sweep import sweep
+        from guidance_table import sweep
 
         print(json.dumps(sweep(arguments.name).details, indent=2))
     elif arguments.command == "ablate":
-        from labkit.commands.ablate import ablate
+        from ablate import ablate
 
         print(json.dumps(ablate().details, indent=2))
     elif arguments.command == "patches":
-        from labkit.commands.patches import patches
+        from patches import patches
 
         print(json.dumps(patches(seconds=arguments.seconds, n=arguments.n).details, indent=2))
     elif arguments.command == "students":
-        from labkit.commands.students import students
+        from labkit.course.students import students
 
         for path in students(arguments.folder):
             print(f"wrote {path}")

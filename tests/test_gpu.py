@@ -5,15 +5,17 @@ from functools import partial
 import pytest
 import torch
 
-from labkit.data import batches, mnist32, to_float
-from labkit.losses import cfm_loss, drop_labels
+from labkit.base.conditions import drop_labels
+from labkit.base.runtime import autocast, half_precision
+from labkit.data.images import balanced_labels, mnist32, to_float
+from labkit.data.stream import batches
+from labkit.flow.losses import cfm_loss
+from labkit.flow.paths import GaussianPath
+from labkit.measure.samples import draw_images
 from labkit.nn.dit import DiT
 from labkit.nn.unet import UNet
-from labkit.paths import GaussianPath
-from labkit.pretrained import load_pretrained
-from labkit.runtime import autocast, half_precision
-from labkit.sampling import balanced_labels, draw_images
-from labkit.training import fit
+from labkit.training.loop import fit
+from labkit.training.pretrained import load_pretrained
 
 pytestmark = [
     pytest.mark.gpu,

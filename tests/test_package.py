@@ -69,7 +69,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_the_licence(wheel):
 
 
 def test_the_installed_wheel_reads_its_data_and_models_far_from_the_checkout(wheel, tmp_path):
-    from labkit.pretrained import load_pretrained, names
+    from labkit.training.pretrained import load_pretrained, names
 
     target, elsewhere = tmp_path / "target", tmp_path / "elsewhere"
     elsewhere.mkdir()

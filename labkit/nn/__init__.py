@@ -1,1 +1,25 @@
-"""Networks. They know nothing of paths: each is a field, `forward(x, t, y=None)` shaped like x."""
+"""Networks: each is a model, `forward(x, t, y=None)` shaped like x, or a classifier of images; none knows of paths.
+
+A new network goes here.
+"""
+
+from labkit.nn.convnet import ConvNet, ResNet
+from labkit.nn.dit import Attention, DiT, grid_positions, modulate, patchify, unpatchify
+from labkit.nn.mlp import MLP
+from labkit.nn.trace import flop_count, shape_trace
+from labkit.nn.unet import UNet
+
+__all__ = [
+    "MLP",
+    "Attention",
+    "ConvNet",
+    "DiT",
+    "ResNet",
+    "UNet",
+    "flop_count",
+    "grid_positions",
+    "modulate",
+    "patchify",
+    "shape_trace",
+    "unpatchify",
+]

@@ -5,7 +5,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from labkit.shapes import check_images
+from labkit.base.shapes import check_images
 
 
 def conv_norm(channels_in: int, channels_out: int, size: int = 3, stride: int = 1) -> nn.Sequential:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, pixel_shuffle, pixel_unshuffle, scaled_dot_product_attention, silu
 
+from labkit.base.shapes import check_images, check_time
 from labkit.nn.embeddings import Conditioning
-from labkit.shapes import check_images, check_time
 
 
 def patchify(x: Tensor, patch: int) -> Tensor:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from labkit.shapes import check_labels
+from labkit.base.shapes import check_labels
 
 
 class FourierTime(nn.Module):

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from labkit.base.shapes import check_time
 from labkit.nn.embeddings import Conditioning
-from labkit.shapes import check_time
 
 
 class MLP(nn.Module):

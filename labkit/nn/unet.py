@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, scaled_dot_product_attention, silu
 
+from labkit.base.shapes import check_images, check_time
 from labkit.nn.embeddings import Conditioning
-from labkit.shapes import check_images, check_time
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

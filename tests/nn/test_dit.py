@@ -5,15 +5,15 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention, unfold
 
-from labkit import pretrained
-from labkit.assets import Card
-from labkit.commands.retrain import RECIPES
-from labkit.fields import guided
-from labkit.losses import cfm_loss
+from labkit.base.files import Card
+from labkit.flow.guidance import guided
+from labkit.flow.losses import cfm_loss
+from labkit.flow.paths import GaussianPath
 from labkit.nn.dit import Attention, DiT, grid_positions, modulate, patchify, unpatchify
 from labkit.nn.trace import flop_count
-from labkit.paths import GaussianPath
-from labkit.pretrained import load_pretrained, save_pretrained
+from labkit.training import pretrained
+from labkit.training.pretrained import load_pretrained, save_pretrained
+from labkit.training.recipes import RECIPES
 
 B, C, S, K = 3, 2, 12, 7
 TINY = {"channels": C, "num_classes": K, "image_size": S, "patch": 4, "width": 24, "depth": 2, "heads": 3}

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from labkit.losses import cfm_loss
+from labkit.flow.losses import cfm_loss
+from labkit.flow.paths import GaussianPath
 from labkit.nn.unet import Attention, UNet
-from labkit.paths import GaussianPath
 
 B, C, H, W, K = 3, 2, 16, 32, 7  # no two sizes are equal
 

@@ -1,0 +1,157 @@
+"""The files that ship with the course, each with a card that says where it comes from and under which licence.
+
+An asset `mnist.npz` has its card beside it in `mnist.npz.json`: title, source, licence, sha256 of the file, and free
+`details`. Reading checks the sha256, so a damaged or swapped file is refused by name. Writing goes to a temporary
+name first and replaces the file at the end, so a half-written file never takes its place.
+"""
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+FOLDER = Path(__file__).parent.parent / "assets"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a shipped file is. `details` is free: for weights, how they were trained and what they scored."""
+
+    title: str
+    source: str
+    licence: str
+    details: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ""  # of the file; filled in when the file is written
+
+
+def asset(name: str) -> Path:
+    """The path of a shipped file, after comparing it with the sha256 on its card.
+
+    Raises ValueError for a name that does not ship and for a damaged file.
+    """
+    path = FOLDER / name
+    if not card_path(path).is_file():
+        known = sorted(p.name.removesuffix(".json") for p in FOLDER.glob("*.json"))
+        raise ValueError(f"no asset is called {name!r}; the assets are {', '.join(known)}")
+    read_card(path)
+    return path
+
+
+def card_path(path: Path) -> Path:
+    """Where the card of the file at `path` lies."""
+    return path.with_name(path.name + ".json")
+
+
+def read_card(path: Path) -> Card:
+    """The card of the file at `path`. Raises ValueError if either is missing or the file does not match its card."""
+    if not path.is_file():
+        raise ValueError(f"{path} is missing")
+    if not card_path(path).is_file():
+        raise ValueError(f"{path.name} has no card: {card_path(path)} is missing")
+    try:
+        card = Card(**json.loads(card_path(path).read_text(encoding="utf-8")))
+    except (TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{card_path(path)} is no card: {error}") from error
+    found = sha256(path)
+    if found != card.sha256:
+        raise ValueError(
+            f"{path.name} is damaged or not the file its card describes: its sha256 begins {found[:12]}, "
+            f"the card says {card.sha256[:12] or 'nothing'}. Restore it from git or install the package again"
+        )
+    return card
+
+
+def write_card(path: Path, card: Card) -> Card:
+    """Write the card of the finished file at `path`, filling in its sha256, and return the card."""
+    card = replace(card, sha256=sha256(path))
+    with atomic_write(card_path(path)) as temporary:
+        temporary.write_text(json.dumps(asdict(card), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return card
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], Card]:
+    """Read a safetensors file and its card: `(state_dict on the CPU, card)`.
+
+    Raises ValueError if the file is missing, has no card, does not match its card, or is no safetensors file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    card = read_card(path)
+    try:
+        return load_file(path), card
+    except SafetensorError as error:
+        raise ValueError(f"{path.name} is no safetensors file: {error}") from error
+
+
+def write_weights(path: Path, state_dict: dict[str, Tensor], card: Card) -> Card:
+    """Write a state dict as safetensors, then its card, and return the card with the sha256 filled in."""
+    from safetensors.torch import save_file
+
+    with atomic_write(path) as temporary:
+        save_file({name: value.detach().cpu().contiguous() for name, value in state_dict.items()}, temporary)
+    return write_card(path, card)
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on leaving without an error it replaces `path` in one step.
+
+    Close whatever you opened there before leaving: Windows refuses to replace an open file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # some writers leave it readable by its owner alone
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_table(name: str) -> tuple[list[dict[str, Any]], Card]:
+    """A measured table that ships, `name`.csv, as a list of rows `{column: value}`, and its card.
+
+    Numbers come as int or float, everything else as str.
+    Raises ValueError for a name that does not ship and for a damaged file.
+    """
+    path = asset(f"{name}.csv")
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    return rows, read_card(path)
+
+
+def write_table(path: Path, rows: list[dict[str, Any]], card: Card) -> Card:
+    """Write rows with equal keys as CSV, and the card beside it; floats keep six significant digits.
+
+    Raises ValueError if there are no rows or their keys differ.
+    """
+    if not rows or any(row.keys() != rows[0].keys() for row in rows):
+        raise ValueError("rows must be at least one dict, and all must have the same keys")
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    return write_card(path, card)
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text

@@ -1,0 +1,91 @@
+"""Fields and clouds of points measured against the exact law: the error of a field per time, quality and diversity."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from labkit.base.shapes import Field, check_labels
+from labkit.flow.exact import ExactMarginal
+from labkit.measure.metrics import wilson_interval
+
+
+class FieldError(NamedTuple):
+    """Relative error of a field: at each of the times `t` (T,), `per_t` (T,), and over all of them, `overall`."""
+
+    t: Tensor
+    per_t: Tensor
+    overall: float
+
+
+class CloudQuality(NamedTuple):
+    """Of `n` points: the share `right` that lands in the class asked for, with its 95% interval, and their `spread`.
+
+    `spread` is the standard deviation within the class divided by that of the true class: 1 is as varied as the data.
+    """
+
+    n: int
+    right: float
+    low: float
+    high: float
+    spread: float
+
+
+@torch.no_grad()
+def field_error(
+    field: Field,
+    exact: ExactMarginal,
+    *,
+    truth: Field | None = None,
+    times: int = 20,
+    n: int = 2000,
+    with_labels: bool = False,
+    generator: torch.Generator | None = None,
+) -> FieldError:
+    """sqrt(E|field - truth|^2 / E|truth|^2) with x from p_t, at the middles of `times` equal intervals of [0, t_max].
+
+    Arguments:
+        field: what is judged, called as field(x, t) or, `with_labels`, as field(x, t, y) with x from p_t(. | y).
+        exact: the law of the data; `truth` is its velocity unless given (its score, for example).
+        n: points at every time.
+    """
+    if times < 1 or n < 1:
+        raise ValueError(f"times and n must be at least 1; got {times} and {n}")
+    truth = exact.velocity if truth is None else truth
+    grid = exact.path.schedule.t_max * (torch.arange(times) + 0.5) / times
+    errors, sizes = [], []
+    for t in grid:
+        z, component = exact.mixture.sample(n, generator)
+        at = t.to(z.dtype).expand(n)
+        x = exact.path.sample(z, at, generator=generator).x_t
+        y = (exact.labels[component],) if with_labels else ()
+        target = truth(x, at, *y)
+        errors.append((field(x, at, *y) - target).square().mean())
+        sizes.append(target.square().mean())
+    error, size = torch.stack(errors), torch.stack(sizes)
+    return FieldError(grid, (error / size).sqrt(), (error.sum() / size.sum()).sqrt().item())
+
+
+def cloud_quality(x: Tensor, y: Tensor, exact: ExactMarginal) -> CloudQuality:
+    """Quality and diversity of points x (B, d) at t=1 that were asked to be of the classes y (B,).
+
+    A point is right if its class is the most probable one given the point; where classes overlap, real data misses too.
+    """
+    check_labels(y, x, largest=exact.num_classes - 1)
+    right = (exact.class_logits(x, x.new_ones(len(x))).argmax(dim=1) == y).sum().item()
+    seen, true = 0.0, 0.0
+    for label in y.unique().tolist():
+        own = x[y == label]
+        seen += (own - own.mean(0)).square().sum().item()
+        true += len(own) * _class_variance(exact, label)
+    low, high = wilson_interval(right, len(x))
+    return CloudQuality(len(x), right / len(x), low, high, (seen / true) ** 0.5)
+
+
+def _class_variance(exact: ExactMarginal, label: int) -> float:
+    """tr Cov(z | y) of a class: the components' own variances plus that of their means."""
+    own = exact.labels == label
+    weights = exact.mixture.weights[own] / exact.mixture.weights[own].sum()
+    means = exact.mixture.means[own]
+    centred = means - weights @ means
+    return (weights @ (exact.mixture.eigenvalues[own].sum(1) + centred.square().sum(1))).item()

@@ -1,0 +1,62 @@
+"""From figures to PNG and GIF bytes, and into a notebook with their alt sentence."""
+
+import base64
+import io
+from collections.abc import Sequence
+from itertools import pairwise
+
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import display
+from matplotlib.figure import Figure
+from PIL import Image
+
+
+def to_png(figure: Figure | np.ndarray, *, scale: int = 1) -> bytes:
+    """PNG bytes of a figure, or of a grey uint8 image (height, width) with every pixel `scale` pixels wide."""
+    buffer = io.BytesIO()
+    if isinstance(figure, Figure):
+        figure.savefig(buffer, format="png")
+        plt.close(figure)
+    else:
+        enlarged = np.repeat(np.repeat(figure, scale, axis=0), scale, axis=1)
+        Image.fromarray(enlarged).save(buffer, format="png")
+    return buffer.getvalue()
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Display a figure in a notebook with `alt`, the sentence that stands for it where it cannot be seen; close it.
+
+    Its PNG keeps 128 colours, which no eye tells from all of them and which take a third of the space.
+    """
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(to_png(figure))).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(
+        buffer, "PNG", optimize=True
+    )
+    _display_png(buffer.getvalue(), alt)
+
+
+def to_gif(frames: Sequence[bytes], *, seconds: float, colours: int = 32) -> bytes:
+    """A GIF that shows PNG `frames` of one size in a loop of `seconds` in all, resting a second on the last one."""
+    if not frames:
+        raise ValueError("frames must hold at least one picture")
+    pictures = [
+        Image.open(io.BytesIO(frame)).convert("RGB").quantize(colours, dither=Image.Dither.NONE) for frame in frames
+    ]
+    # GIFs count whole hundredths of a second: round the ends of the frames, so that the rounding does not add up.
+    ends = [10 * round(100 * seconds * (k + 1) / len(pictures)) for k in range(len(pictures))]
+    durations = [end - start for start, end in pairwise([0, *ends])]
+    durations[-1] += 1000
+    buffer = io.BytesIO()
+    pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    return buffer.getvalue()
+
+
+def show_gif(gif: bytes, alt: str) -> None:
+    """Display a GIF in a notebook, with its `alt` sentence."""
+    # Every front end shows what is called image/png, and browsers go by the bytes: called image/gif, some show nothing.
+    _display_png(gif, alt)
+
+
+def _display_png(picture: bytes, alt: str) -> None:
+    display({"image/png": base64.b64encode(picture).decode()}, raw=True, metadata={"image/png": {"alt": alt}})

@@ -1,0 +1,126 @@
+"""Figures in the plane: densities, clouds, fields and routes, each drawn into an `ax` within shared limits.
+
+Functions on the plane are given as callables of points x (B, 2), so that one line says which time and label is shown:
+`density(ax, lambda x: exact.log_prob(x, t.expand(len(x))))`.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from labkit.flow.exact import ExactMarginal
+
+LIMIT = 3.0  # half the width of every panel, unless asked otherwise
+CLASS_COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:gray")
+
+Scalar = Callable[[Tensor], Tensor]  # (B, 2) -> (B,)
+Vector = Callable[[Tensor], Tensor]  # (B, 2) -> (B, 2)
+
+
+def mesh(limit: float = LIMIT, n: int = 100) -> Tensor:
+    """The points (n n, 2) of a square grid over [-limit, limit]^2, row by row from below."""
+    line = torch.linspace(-limit, limit, n)
+    down, across = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack((across.reshape(-1), down.reshape(-1)), dim=1)
+
+
+def density(
+    ax: Axes,
+    log_prob: Scalar,
+    *,
+    limit: float = LIMIT,
+    cmap: str = "Greys",
+    lines: bool = False,
+    top: float | None = None,
+) -> Axes:
+    """Shade exp(log_prob) in ten steps, or draw its contour `lines`; `top` is the density of the darkest shade."""
+    n = 100
+    p = _on_mesh(log_prob, limit, n).exp().reshape(n, n)
+    top = p.max().item() if top is None else top
+    axis = np.linspace(-limit, limit, n)
+    if lines:
+        ax.contour(axis, axis, p, levels=top * np.array([0.02, 0.1, 0.3, 0.6, 0.9]), colors="0.35", linewidths=0.7)
+    else:
+        levels = top * np.linspace(0.02, 1, 10)
+        ax.contourf(axis, axis, p, levels=levels, cmap=cmap, extend="max", vmin=0, vmax=1.3 * top)
+    return frame(ax, limit)
+
+
+def cloud(
+    ax: Axes, x: Tensor, y: Tensor | None = None, *, limit: float = LIMIT, colour: str = "tab:blue", size: float = 5
+) -> Axes:
+    """Draw points x (B, 2), in one `colour` or in those of their classes y (B,)."""
+    colours = colour if y is None else [CLASS_COLOURS[label % len(CLASS_COLOURS)] for label in y.tolist()]
+    ax.scatter(*x.detach().T.cpu().numpy(), s=size, c=colours, alpha=0.6, linewidths=0)
+    return frame(ax, limit)
+
+
+def arrows(ax: Axes, field: Vector, *, limit: float = LIMIT, top: float | None = None, n: int = 15) -> Axes:
+    """Draw a field: unit arrows for its direction over shades for its size, from 0 to `top` (default: the largest)."""
+    top = _on_mesh(field, limit, 60).norm(dim=1).max().item() if top is None else top
+    return _sized(ax, _on_mesh(field, limit, 60), _on_mesh(field, limit * 0.93, n), limit, top)
+
+
+def triptych(
+    axes: Sequence[Axes],
+    learned: Vector,
+    exact: Vector,
+    *,
+    limit: float = LIMIT,
+    log_prob: Scalar | None = None,
+    names: tuple[str, str, str] = ("learned", "exact", "difference"),
+) -> Sequence[Axes]:
+    """Draw learned | exact | difference of two fields into three axes, with one scale of shades and the same limits.
+
+    `log_prob` adds the contours of the density: where no data comes by, a learned field is free to be anything.
+    """
+    top = _on_mesh(exact, limit, 60).norm(dim=1).max().item()
+    for ax, field, name in zip(axes, (learned, exact, lambda x: learned(x) - exact(x)), names, strict=True):
+        arrows(ax, field, limit=limit, top=top)
+        if log_prob is not None:
+            density(ax, log_prob, limit=limit, lines=True)
+        ax.set_title(name)
+    return axes
+
+
+def routes(ax: Axes, way: Tensor, *, limit: float = LIMIT, colour: str = "0.3") -> Axes:
+    """Draw the paths `way` (n + 1, B, 2) that `simulate(..., keep=True)` returns: starts hollow, ends filled."""
+    way = way.detach().cpu()
+    ax.plot(*way.permute(2, 0, 1).numpy(), color=colour, linewidth=0.8, alpha=0.7)
+    ax.scatter(*way[0].T.numpy(), s=10, facecolors="white", edgecolors=colour, linewidths=0.7, zorder=3)
+    ax.scatter(*way[-1].T.numpy(), s=10, c=colour, linewidths=0, zorder=3)
+    return frame(ax, limit)
+
+
+def guided_cloud(ax: Axes, x: Tensor, label: int, exact: ExactMarginal, *, limit: float = LIMIT) -> Axes:
+    """Draw points x (B, 2) that were asked to be of class `label`: its density shaded, that of all classes in lines."""
+    density(ax, lambda p: exact.log_prob(p, torch.ones(len(p)), torch.full((len(p),), label)), limit=limit)
+    density(ax, lambda p: exact.log_prob(p, torch.ones(len(p))), limit=limit, lines=True)
+    return cloud(ax, x, limit=limit, colour=CLASS_COLOURS[label % len(CLASS_COLOURS)])
+
+
+def frame(ax: Axes, limit: float = LIMIT) -> Axes:
+    """Square limits, equal scales, no grid."""
+    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    ax.grid(False)
+    return ax
+
+
+def _on_mesh(function: Callable[[Tensor], Tensor], limit: float, n: int) -> Tensor:
+    with torch.no_grad():
+        return function(mesh(limit, n)).cpu()
+
+
+def _sized(ax: Axes, fine: Tensor, coarse: Tensor, limit: float, top: float) -> Axes:
+    n = round(len(fine) ** 0.5)
+    axis = np.linspace(-limit, limit, n)
+    size = fine.norm(dim=1).reshape(n, n).clamp_max(top).numpy()
+    ax.contourf(axis, axis, size, levels=np.linspace(0, max(top, 1e-12), 11), cmap="Blues", vmax=1.3 * max(top, 1e-12))
+    unit = coarse / coarse.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    visible = coarse.norm(dim=1) > 0.05 * top  # the direction of almost nothing is noise
+    where = mesh(limit * 0.93, round(len(coarse) ** 0.5))[visible]
+    ax.quiver(*where.T.numpy(), *unit[visible].T.numpy(), color="0.15", scale=22, width=0.006, pivot="middle")
+    return frame(ax, limit)

@@ -1,0 +1,196 @@
+"""The conditional path, and the conversions between its four predictions."""
+
+import pytest
+import torch
+from torch.distributions import Normal
+
+from labkit.flow.exact import ExactMarginal
+from labkit.flow.mixtures import GaussianMixture
+from labkit.flow.paths import GaussianPath, complete
+from labkit.flow.schedules import Coefficients, Cosine, Linear, Schedule, SquareRoot
+from labkit.flow.solvers import rk4, simulate
+
+NAMES = ("z", "eps", "velocity", "score")
+by_schedule = pytest.mark.parametrize("schedule", [Linear(), SquareRoot(), Cosine()], ids=lambda s: type(s).__name__)
+
+
+def draw(n=50, low=0.02, high=0.98):
+    """Data z (n, 2, 3), noise eps and times t, all float64."""
+    generator = torch.Generator().manual_seed(0)
+    z, eps = torch.randn(2, n, 2, 3, dtype=torch.float64, generator=generator)
+    t = low + (high - low) * torch.rand(n, dtype=torch.float64, generator=generator)
+    return z, eps, t
+
+
+@by_schedule
+def test_v_t_is_the_time_derivative_of_x_t(schedule):
+    z, eps, t = draw()
+    path = GaussianPath(schedule)
+    _, dx_dt = torch.autograd.functional.jvp(lambda t: path.sample(z, t, eps).x_t, t, torch.ones_like(t))
+    torch.testing.assert_close(path.sample(z, t, eps).v_t, dx_dt, rtol=1e-12, atol=1e-12)
+
+
+@by_schedule
+def test_the_conditional_velocity_along_the_path_is_v_t(schedule):
+    z, eps, t = draw()
+    path = GaussianPath(schedule)
+    x_t, v_t, _ = path.sample(z, t, eps)
+    torch.testing.assert_close(path.velocity(x_t, z, t), v_t, rtol=1e-10, atol=1e-10)
+
+
+@by_schedule
+def test_the_conditional_velocity_carries_noise_to_x_t(schedule):
+    z, eps, _ = draw(n=5)
+    path = GaussianPath(schedule)
+    ts = torch.linspace(0, 0.9, 201, dtype=torch.float64)
+    arrived = simulate(rk4(lambda x, t: path.velocity(x, z, t)), eps, ts)
+    expected = path.sample(z, ts[-1].expand(5), eps).x_t
+    torch.testing.assert_close(arrived, expected, rtol=0, atol=1e-6)  # rk4: (0.9 / 200)^4 is below 1e-9
+
+
+@by_schedule
+def test_the_conditional_score_is_the_gradient_of_the_normal_log_density(schedule):
+    z, eps, t = draw()
+    path = GaussianPath(schedule)
+    x = path.sample(z, t, eps).x_t.requires_grad_(True)
+    alpha_t, beta_t, *_ = (c[:, None, None] for c in schedule(t))
+    (expected,) = torch.autograd.grad(Normal(alpha_t * z, beta_t).log_prob(x).sum(), x)
+    torch.testing.assert_close(path.score(x.detach(), z, t), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_drawn_noise_is_standard_normal_and_repeats_with_the_generator():
+    z, t = torch.zeros(100_000, 1), torch.full((100_000,), 0.3)
+    path = GaussianPath()
+    first, second = (path.sample(z, t, generator=torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(first.eps, second.eps)
+    assert first.eps.mean().abs() < 4 / 100_000**0.5  # four standard errors of the mean
+    assert (first.eps.std() - 1).abs() < 4 / 200_000**0.5  # and of the standard deviation
+    torch.testing.assert_close(first.x_t, 0.7 * first.eps)
+
+
+def truth(schedule):
+    """x, t and the four predictions for one pair (z, eps), each from the path and none from `complete`."""
+    z, eps, t = draw()
+    path = GaussianPath(schedule)
+    x, v, _ = path.sample(z, t, eps)
+    log_density = Normal(schedule(t).alpha_t[:, None, None] * z, schedule(t).beta_t[:, None, None])
+    leaf = x.clone().requires_grad_(True)
+    (score,) = torch.autograd.grad(log_density.log_prob(leaf).sum(), leaf)
+    return x, t, {"z": z, "eps": eps, "velocity": v, "score": score}
+
+
+@by_schedule
+@pytest.mark.parametrize("given", NAMES)
+def test_each_prediction_determines_the_other_three(schedule, given):
+    x, t, expected = truth(schedule)
+    prediction = complete(schedule, x, t, **{given: expected[given]})
+    for name in NAMES:
+        torch.testing.assert_close(getattr(prediction, name), expected[name], rtol=1e-6, atol=1e-6)
+
+
+@by_schedule
+@pytest.mark.parametrize("given", NAMES)
+@pytest.mark.parametrize("through", NAMES)
+def test_a_round_trip_returns_any_prediction(schedule, given, through):
+    z, eps, t = draw()  # x and the prediction need not belong together
+    there = complete(schedule, z, t, **{given: eps})
+    back = complete(schedule, z, t, **{through: getattr(there, through)})
+    torch.testing.assert_close(getattr(back, given), eps, rtol=1e-6, atol=1e-6)
+
+
+def test_conversions_on_the_linear_path_are_the_textbook_identities():
+    x, u, t = draw()
+    prediction = complete(Linear(), x, t, velocity=u)
+    t = t[:, None, None]
+    torch.testing.assert_close(prediction.score, (t * u - x) / (1 - t), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(prediction.z, x + (1 - t) * u, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(prediction.eps, x - t * u, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "t", "given", "read"),
+    [
+        (Linear(), 1.0, "velocity", "score"),
+        (Cosine(), 1.0, "velocity", "score"),
+        (Linear(), 1.0, "eps", "score"),
+        (Linear(), 1.0, "z", "eps"),
+        (SquareRoot(), 1.0, "z", "eps"),
+        (SquareRoot(), 1.0, "eps", "velocity"),
+        (Linear(), 0.0, "score", "z"),
+        (Linear(), 0.0, "eps", "z"),
+    ],
+)
+def test_a_singular_read_raises_and_names_what_is_missing(schedule, t, given, read):
+    x, value, times = draw(n=4, high=0.5)
+    times[-1] = t  # one bad time in the batch is enough
+    prediction = complete(schedule, x, times, **{given: value})
+    with pytest.raises(ValueError, match=rf"{read} is not determined by {given} where .*t runs from"):
+        getattr(prediction, read)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "t", "given", "read", "limit"),
+    [
+        (Linear(), 1.0, "velocity", "z", lambda x, v: x),
+        (Linear(), 1.0, "velocity", "eps", lambda x, v: x - v),
+        (Linear(), 1.0, "score", "z", lambda x, s: x),
+        (Linear(), 0.0, "score", "eps", lambda x, s: -s),
+        (Linear(), 0.0, "velocity", "score", lambda x, v: -x),
+        (Linear(), 0.0, "z", "velocity", lambda x, z: z - x),
+        (SquareRoot(), 1.0, "velocity", "z", lambda x, v: x),
+        (SquareRoot(), 1.0, "velocity", "eps", lambda x, v: 0 * x),
+        (SquareRoot(), 1.0, "score", "velocity", lambda x, s: x + s / 2),
+    ],
+)
+def test_what_is_determined_at_an_end_is_read_there(schedule, t, given, read, limit):
+    x, value, times = draw(n=4)
+    prediction = complete(schedule, x, torch.full_like(times, t), **{given: value})
+    torch.testing.assert_close(getattr(prediction, read), limit(x, value), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("read", ["velocity", "score"])
+def test_the_conditional_fields_refuse_the_end(read):
+    z, x, t = draw(n=4)
+    with pytest.raises(ValueError, match=rf"{read} is not determined by z where beta_t = 0; t runs from 1 to 1"):
+        getattr(GaussianPath(), read)(x, z, torch.ones_like(t))
+
+
+def test_the_square_root_score_at_the_end_is_that_of_the_data():
+    means = torch.tensor([[-1.0, 0.5], [1.0, 0.0]], dtype=torch.float64)
+    mixture = GaussianMixture(means, torch.tensor([0.3, 0.6], dtype=torch.float64))
+    x, t = torch.linspace(-2, 2, 20, dtype=torch.float64).reshape(10, 2), torch.ones(10, dtype=torch.float64)
+    velocity = ExactMarginal(GaussianPath(SquareRoot()), mixture).velocity(x, t)
+    torch.testing.assert_close(complete(SquareRoot(), x, t, velocity=velocity).score, mixture.score(x))
+
+
+@pytest.mark.parametrize("given", [(), ("z", "eps"), NAMES], ids=["none", "two", "all"])
+def test_exactly_one_prediction_is_given(given):
+    x, value, t = draw(n=4)
+    with pytest.raises(ValueError, match=r"give exactly one of velocity, score, eps, z; got \w+"):
+        complete(Linear(), x, t, **dict.fromkeys(given, value))
+
+
+def test_wrong_shapes_types_and_times_are_refused_by_name():
+    z, eps, t = draw(n=4)
+    path = GaussianPath()
+    with pytest.raises(ValueError, match=r"eps must be shaped like x, \(4, 2, 3\); got \(3, 2, 3\)"):
+        path.sample(z, t, eps[:3])
+    with pytest.raises(ValueError, match=r"z must be shaped like x, \(4, 2, 3\); got \(4, 2, 1\)"):
+        path.score(z, z[..., :1], t)
+    with pytest.raises(ValueError, match=r"velocity must be shaped like x, \(4, 2, 3\); got \(4, 2\)"):
+        complete(Linear(), z, t, velocity=eps[..., 0])
+    with pytest.raises(ValueError, match=r"t must have shape \(4,\).*got shape \(4, 1\)"):
+        path.sample(z, t[:, None], eps)
+    with pytest.raises(ValueError, match=r"t must lie in \[0, 1\].*got values from .* to 1.2"):
+        path.sample(z, torch.full_like(t, 1.2), eps)
+    with pytest.raises(TypeError, match=r"t must be a floating-point tensor.*got float"):
+        complete(Linear(), z, 0.5, z=z)
+
+
+def test_a_schedule_that_keeps_noise_at_the_end_is_no_path():
+    class Noisy(Schedule):
+        def __call__(self, t):
+            return Coefficients(t, 1 - 0.9 * t, torch.ones_like(t), torch.full_like(t, -0.9))
+
+    with pytest.raises(ValueError, match=r"Noisy has .*beta_1 = 0\.1"):
+        GaussianPath(Noisy())

@@ -1,0 +1,291 @@
+"""The training loop: what it reaches, resuming to the same bits, the average of the weights, and stopping at NaN."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.optim.swa_utils import AveragedModel
+
+from labkit.base import machine as runtime
+from labkit.base.conditions import drop_labels
+from labkit.data.stream import batches, draws
+from labkit.flow.exact import gaussian_loss_floor
+from labkit.flow.losses import cfm_loss
+from labkit.flow.mixtures import GaussianMixture
+from labkit.flow.paths import GaussianPath
+from labkit.nn.convnet import ConvNet
+from labkit.nn.mlp import MLP
+from labkit.training.loop import fit, power_ema
+
+PATH = GaussianPath()
+
+
+def guidable_loss(model, z, y):
+    """A loss with three random ingredients: times, noise and dropped labels."""
+    return cfm_loss(model, PATH, z, drop_labels(y, 0.2, 3))
+
+
+def stream(seed=0):
+    """Batches of 16 out of 100 points in three classes: six in an epoch."""
+    z = torch.randn(100, 2, generator=torch.Generator().manual_seed(5))
+    return batches(z, torch.arange(100) % 3, 16, torch.Generator().manual_seed(seed))
+
+
+def network(seed=0, width=16):
+    torch.manual_seed(seed)
+    return MLP(2, 3, width=width, depth=2)
+
+
+def train(model, source, loss=guidable_loss, **options):
+    return fit(model, loss, source, **({"steps": 130, "lr": 1e-2, "progress": False} | options))
+
+
+def accident(number, happen, loss=guidable_loss):
+    """`loss`, to which at call `number` something happens."""
+    calls = itertools.count(1)
+
+    def troubled(model, z, y):
+        value = loss(model, z, y)
+        return happen(value) if next(calls) == number else value
+
+    return troubled
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_fit_brings_the_averaged_model_near_the_loss_floor():
+    mixture = GaussianMixture(torch.tensor([[0.5]]), 0.5)
+    torch.manual_seed(0)
+    model = MLP(1, width=32, depth=2)
+    source = draws(mixture.sample, 256, torch.Generator().manual_seed(0))
+    history = train(model, source, lambda model, z, y: cfm_loss(model, PATH, z), steps=500, lr=1e-2)
+    z, _ = mixture.sample(100_000, torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        loss = cfm_loss(history.ema, PATH, z, generator=torch.Generator().manual_seed(2)).item()
+    # One standard error is 0.4%. A model that answers 0 has the loss E|z - eps|^2 = 1.5, about twice the floor.
+    assert 0.985 < loss / gaussian_loss_floor(0.5) < 1.03
+    assert history.losses[0] > 1.2 and sum(history.losses[-100:]) / 100 < 0.83
+
+
+@pytest.mark.parametrize("at", [51, 120])
+def test_an_interrupted_training_resumes_to_the_very_same_weights(tmp_path, at):
+    whole = network()
+    expected = train(whole, stream())
+    file = tmp_path / "run.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train(network(), stream(), accident(at, interrupt), checkpoint=file, checkpoint_seconds=0)
+    assert len(torch.load(file, weights_only=True)["losses"]) == at // 50 * 50  # a checkpoint every 50 steps
+    resumed = network(seed=1)  # other weights, another place in the data, another place in torch's randomness
+    history = train(resumed, stream(seed=1), resume=file, checkpoint=file)
+    assert history.losses == expected.losses
+    for found, wanted in ((resumed, whole), (history.ema, expected.ema)):
+        pairs = zip(found.state_dict().values(), wanted.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+    finished = train(network(seed=2), stream(), resume=file)  # the end was saved too, and nothing is left to do
+    assert torch.equal(finished.ema.body[0].weight, expected.ema.body[0].weight)
+
+
+def test_an_interrupt_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):
+    file = tmp_path / "run.pt"
+    train(network(), stream(), steps=50, checkpoint=file)
+    before = file.read_bytes()
+    monkeypatch.setattr(torch, "save", lambda state, path: interrupt(path.write_bytes(b"half")))
+    with pytest.raises(KeyboardInterrupt):
+        train(network(), stream(), steps=50, checkpoint=file)
+    assert file.read_bytes() == before and list(tmp_path.iterdir()) == [file]
+
+
+def test_fit_leaves_eval_mode_one_loss_a_step_and_the_seconds_it_took():
+    model = network()
+    history = train(model, stream(), steps=60)
+    assert history.steps == len(history.losses) == 60 and 0 < history.seconds < 60
+    assert not model.training and not history.ema.training
+    assert not torch.equal(history.ema.body[0].weight, model.body[0].weight)  # an average, not a copy
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0, 9.0])
+def test_the_average_weighs_the_past_like_the_increments_of_a_power(gamma):
+    n, values = 40, torch.randn(40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    model = nn.Linear(1, 1, bias=False).double()
+    averaged = AveragedModel(model, multi_avg_fn=power_ema(gamma))
+    for value in values:
+        nn.init.constant_(model.weight, value.item())
+        averaged.update_parameters(model)
+    # The product of the betas telescopes: the first i weights together have the share (i / n)^(gamma + 1).
+    share = (torch.arange(n + 1, dtype=torch.float64) / n) ** (gamma + 1)
+    found = averaged.module.weight.item()
+    assert found == pytest.approx((share.diff() * values).sum().item(), abs=1e-6)  # betas are float32: 6e-8 each
+    assert gamma != 0 or found == pytest.approx(values.mean().item(), abs=1e-6)
+    if gamma == 9:  # "its spread is 8% of the training so far"
+        time = (torch.arange(n) + 0.5) / n
+        centre = (share.diff() * time).sum()
+        assert (share.diff() * (time - centre) ** 2).sum().sqrt().item() == pytest.approx(0.083, abs=0.003)
+
+
+def test_the_learning_rate_climbs_in_a_line_to_lr_and_falls_in_a_line_to_zero():
+    model, seen = nn.Linear(1, 1, bias=False).double(), []
+
+    def loss(model, z, y):  # under a constant gradient AdamW moves the weight by exactly the learning rate
+        seen.append(model.weight.item())
+        return -model.weight.sum()
+
+    train(model, stream(), loss, steps=100, lr=0.1, warmup=20, weight_decay=0.0)
+    rates = torch.tensor([*seen, model.weight.item()], dtype=torch.float64).diff()
+    torch.testing.assert_close(rates[:20], torch.linspace(0.005, 0.1, 20).double(), rtol=1e-5, atol=1e-9)
+    torch.testing.assert_close(rates[20:], torch.linspace(0.1, 0, 81).double()[:-1], rtol=1e-5, atol=1e-9)
+
+
+def test_a_gradient_longer_than_clip_is_shortened_to_it_and_a_shorter_one_is_not(request):
+    model, scales, lengths = nn.Linear(2, 1, bias=False), iter([3.0, 0.1] * 5), []
+    hook = register_optimizer_step_pre_hook(lambda *_: lengths.append(model.weight.grad.norm().item()))
+    request.addfinalizer(hook.remove)
+    train(model, stream(), lambda model, z, y: next(scales) * model.weight[0] @ z.new([0.6, 0.8]), steps=10, clip=0.5)
+    assert lengths == pytest.approx([0.5, 0.1] * 5, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("what", "happen"),
+    [("loss", lambda loss: loss * math.nan), ("gradient", lambda loss: loss + (0 * loss).sqrt())],  # no slope at 0
+)
+def test_nan_stops_the_training_by_its_step_and_leaves_the_checkpoint_from_before(tmp_path, what, happen):
+    file = tmp_path / "run.pt"
+    with pytest.raises(RuntimeError, match=f"the {what} is not finite at step 73"):
+        train(network(), stream(), accident(73, happen), checkpoint=file, checkpoint_seconds=0)
+    state = torch.load(file, weights_only=True)
+    assert len(state["losses"]) == 50
+    assert all(value.isfinite().all() for value in state["model"].values())
+    healthy = train(network(seed=3), stream(), resume=file)
+    assert healthy.losses == train(network(), stream()).losses
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"steps": 0}, r"steps must be at least 1 .*; got steps=0"),
+        ({"warmup": 200}, r"warmup in 1\.\.steps; got steps=130, warmup=200"),
+        ({"lr": math.nan}, "lr must be finite and positive; got nan"),
+        ({"lr": -1.0}, "lr must be finite and positive; got -1.0"),
+        ({"clip": math.nan}, "clip must be finite and positive; got nan"),
+        ({"ema_gamma": -3.0}, "ema_gamma must be finite and positive; got -3.0"),
+        ({"steps": 2.5}, "steps must be at least 1 .*; got steps=2.5"),
+        ({"resume": "nowhere.pt"}, r"resume='nowhere\.pt' is no file"),
+    ],
+)
+def test_arguments_out_of_range_are_refused_by_name(options, words):
+    with pytest.raises(ValueError, match=words):
+        train(network(), stream(), **options)
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused_with_the_reason(tmp_path):
+    file, garbage, foreign = (tmp_path / name for name in ("run.pt", "garbage.pt", "foreign.pt"))
+    train(network(), stream(), steps=50, checkpoint=file)
+    garbage.write_bytes(b"no checkpoint")
+    torch.save(torch.zeros(3), foreign)
+    for path, lr, words in (
+        (garbage, 0.01, "garbage.pt is no checkpoint that can be read"),
+        (foreign, 0.01, "foreign.pt is no checkpoint that this version of fit wrote"),
+        (file, 0.5, r"run.pt is from another training: it has .*'lr': 0\.01.* this one .*'lr': 0\.5"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            train(network(), stream(), steps=50, lr=lr, resume=path)
+    with pytest.raises(ValueError, match=r"(?s)run.pt is from another model: .*size mismatch"):
+        train(network(width=24), stream(), steps=50, resume=file)
+    with pytest.raises(ValueError, match="batches must have state_dict and load_state_dict"):
+        train(network(), iter([next(stream())]), steps=50, resume=file)
+
+
+@pytest.mark.parametrize(("z", "words"), [(torch.ones(4, 2).long(), "int64"), (torch.full((4, 2), math.nan), "False")])
+def test_the_first_batch_must_be_finite_floats(z, words):
+    with pytest.raises(ValueError, match=f"batches must yield finite floating-point z; the first is .*{words}"):
+        train(network(), iter([(z, torch.zeros(4).long())]))
+
+
+def test_batches_that_end_too_soon_are_refused_with_the_step():
+    with pytest.raises(ValueError, match="batches ended after 3 steps"):
+        train(network(), [next(stream()) for _ in range(3)])
+
+
+@pytest.mark.parametrize("missing", ["precision", "settings"])
+def test_a_checkpoint_of_an_older_version_is_refused_by_name(tmp_path, missing):
+    file = tmp_path / "run.pt"
+    train(network(), stream(), steps=50, checkpoint=file)
+    state = torch.load(file, weights_only=True)
+    del state[missing]
+    torch.save(state, file)
+    with pytest.raises(ValueError, match=r"run\.pt is no checkpoint that this version of fit wrote"):
+        train(network(), stream(), steps=50, resume=file)
+
+
+def convolutional(seed=0):
+    torch.manual_seed(seed)
+    return ConvNet(1, 3, widths=(8,), dim=16, size=8)
+
+
+def noisy_loss(model, z, y):
+    """A loss with two random ingredients: noise here, dropout in the model."""
+    return cross_entropy(model(z + 0.3 * torch.randn_like(z)), y)
+
+
+def image_stream(seed=0):
+    """Batches of 16 out of 60 images, a bright square each, in three classes of brightness."""
+    y = torch.arange(60) % 3
+    z = torch.full((60, 1, 8, 8), -1.0)
+    z[:, :, 2:6, 2:6] = y.reshape(-1, 1, 1, 1) / 2.0
+    return batches(z, y, 16, torch.Generator().manual_seed(seed))
+
+
+def train_in(precision, monkeypatch, model, source=None, loss=noisy_loss, **options):
+    monkeypatch.setenv("LABKIT_PRECISION", precision)
+    return train(model, source or image_stream(), loss, **({"steps": 100} | options))
+
+
+def test_a_convolutional_training_in_bfloat16_learns_what_it_learns_in_float32(monkeypatch):
+    full, half = (train_in(name, monkeypatch, convolutional()) for name in ("float32", "bfloat16"))
+    assert (full.precision, half.precision) == ("float32", "bfloat16")
+    assert half.losses != full.losses
+    # The same weights, batches, times and noise: bfloat16 keeps 8 bits, and roundings average out.
+    assert half.losses[0] == pytest.approx(full.losses[0], rel=2**-8)
+    for history in (full, half):
+        assert sum(history.losses[-10:]) < 0.5 * sum(history.losses[:10])
+        assert all(p.dtype == torch.float32 for p in history.ema.parameters())
+    assert sum(half.losses[-10:]) == pytest.approx(sum(full.losses[-10:]), rel=0.05)
+
+
+@pytest.mark.parametrize(("gain", "precision"), [(2.0, "bfloat16"), (0.5, "float32")])
+def test_the_probe_decides_about_convolutions_and_large_networks_and_about_nothing_else(monkeypatch, gain, precision):
+    monkeypatch.delenv("LABKIT_PRECISION")
+    monkeypatch.setattr(runtime, "bfloat16_gain", lambda: gain)
+    assert train(convolutional(), image_stream(), noisy_loss, steps=2).precision == precision
+    large = nn.Sequential(nn.Flatten(), nn.Linear(64, 8192), nn.Linear(8192, 3))
+    assert train(large, image_stream(), noisy_loss, steps=2).precision == precision
+    assert train(network(), stream(), steps=2).precision == "float32"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_convolutions_are_laid_out_for_their_precision(monkeypatch, precision):
+    model = convolutional()
+    train_in(precision, monkeypatch, model, steps=2)
+    weights = [p for p in model.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+    last = {p.is_contiguous(memory_format=torch.channels_last) for p in weights}
+    assert last == {precision == "float32"}
+
+
+@pytest.mark.parametrize(("before", "after"), [("bfloat16", "float32"), ("float32", "bfloat16")])
+def test_a_training_resumes_in_the_precision_that_it_began_in(tmp_path, monkeypatch, before, after):
+    whole, file = convolutional(), tmp_path / "run.pt"
+    expected = train_in(before, monkeypatch, whole, steps=54)
+    saving = {"checkpoint": file, "checkpoint_seconds": 0}
+    with pytest.raises(KeyboardInterrupt):
+        train_in(before, monkeypatch, convolutional(), loss=accident(52, interrupt, noisy_loss), steps=54, **saving)
+    resumed = convolutional(seed=1)
+    history = train_in(after, monkeypatch, resumed, image_stream(seed=1), steps=54, resume=file)
+    assert history.precision == before and history.losses == expected.losses
+    for found, wanted in ((resumed, whole), (history.ema, expected.ema)):
+        pairs = zip(found.state_dict().values(), wanted.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
