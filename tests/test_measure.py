@@ -15,7 +15,7 @@ from labkit.commands import patches as patching
 from labkit.commands import sweep as sweeping
 from labkit.commands.ablate import ablate, cut_full_resolution_skip, use_batch_norm
 from labkit.commands.measure import measure
-from labkit.commands.patches import forward_flop, patches, steps_within
+from labkit.commands.patches import forward_flop, patches
 from labkit.commands.sweep import sweep
 from labkit.data import mnist32
 from labkit.fields import autoguided, projected
@@ -26,7 +26,7 @@ from labkit.nn.dit import DiT
 from labkit.nn.unet import UNet
 from labkit.pretrained import load_pretrained, save_pretrained
 from labkit.sampling import balanced_labels, draw_images
-from labkit.training import History
+from labkit.training import History, steps_within
 
 TINY = {"channels": 1, "num_classes": 10, "widths": (8,), "emb_dim": 16}
 TINY_DIT = {"channels": 1, "num_classes": 10, "patch": 4, "width": 8, "depth": 2, "heads": 2}

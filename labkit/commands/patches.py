@@ -23,7 +23,7 @@ from labkit.nn.unet import UNet
 from labkit.paths import GaussianPath
 from labkit.runtime import autocast, device, half_precision, seed_everything
 from labkit.sampling import balanced_labels, draw_images
-from labkit.training import History, fit
+from labkit.training import History, fit, steps_within
 
 PATCHES = (2, 4, 8)
 
@@ -105,17 +105,6 @@ def variants() -> dict[str, Callable[[], nn.Module]]:
         f"DiT, patch {patch}": partial(DiT, **dit | {"patch": patch}) for patch in PATCHES
     }
     return found | {"U-Net": partial(UNet, **unet)}
-
-
-def steps_within(seconds: float, train: Callable[[int], History]) -> int:
-    """How many steps of `train(steps)`, which trains afresh every time, fit into `seconds`; at least 1.
-
-    Measured on three short trainings that take a twentieth of the time: the first sets up whatever is set up once, the
-    second says how long the third has to be.
-    """
-    train(2)
-    some = max(2, int(seconds / 20 / (train(2).seconds / 2)))
-    return max(1, int(seconds / (train(some).seconds / some)))
 
 
 def forward_flop(model: nn.Module) -> int:
