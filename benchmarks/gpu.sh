@@ -1,25 +1,133 @@
 #!/usr/bin/env bash
-# Everything that waits for a CUDA GPU, in one go, from the root of a checkout with the package and its [test] extra installed:
-#   bash benchmarks/gpu.sh FOLDER
-# leaves in FOLDER: the report of the GPU tests, the speed-to-quality table with its baselines, weights retrained with more
-# steps and judged, and the lessons that use a GPU executed in the gpu profile. Copy weights, tables and notebooks over those
-# that ship; but section 7 of lesson 07 speaks of patch sizes on a CPU, so write it anew before you replace that table.
-set -euo pipefail
-out=${1:?"say where the results go: bash benchmarks/gpu.sh FOLDER"}
-mkdir -p "$out"
-python -c 'import torch; assert torch.cuda.is_available(), "torch sees no CUDA device"'
+# Everything that waits for a CUDA GPU, piece by piece, from the root of a checkout with the package and its [test] extra:
+#   bash benchmarks/gpu.sh FOLDER [PIECE...]
+# Pieces, in order of worth (seconds on an H100, estimated; the time after which each is stopped):
+#   tests      40 (100)  tests/test_gpu.py
+#   steps      60 (90)   what a training step costs: benchmarks/step_time.py
+#   unet      140 (200)  mnist-unet trained for 90 s and judged
+#   speed10    75 (110)  what 10 seconds of training buy, beside lab three
+#   speed30   160 (200)  the same for 30 seconds, with the baseline on resident data
+#   dit       140 (200)  mnist-dit trained for 90 s and judged
+#   sweep     150 (200)  both by guidance scale
+#   notebooks 200 (300)  lessons 07 and 06 in the gpu profile
+#   compile    80 (120)  torch.compile: benchmarks/step_time.py --compile
+# A piece that fails or is stopped does not stop the rest; the end of log.txt says what became of each. FOLDER gets
+# log.txt, results.tar.gz, unet.tar, dit.tar and notebooks.tar.gz, renewed after every piece. Weights, cards and tables
+# are also written over those in labkit/assets. GPU_SH_TINY=1 makes every number tiny and needs no GPU: a rehearsal, whose
+# weights are worth nothing, so run it in a clone. PYTHON names the interpreter (default: python3).
+set -uo pipefail
+out=${1:?"say where the results go: bash benchmarks/gpu.sh FOLDER [PIECE...]"}
+shift
+[ $# -gt 0 ] || set -- tests steps unet speed10 speed30 dit sweep notebooks compile
+python=${PYTHON:-python3} tiny=${GPU_SH_TINY:-} work=$(mktemp -d) summary=()
+export PYTHONUNBUFFERED=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+mkdir -p "$out" "$work/json" "$work/notebooks"
+exec > >(tee -a "$out/log.txt") 2>&1
+tee=$!
 
-nvidia-smi > "$out/machine.txt"
-python -m pytest tests/test_gpu.py -v 2>&1 | tee "$out/tests.txt"
-python benchmarks/speed_to_quality.py --seconds 60 --samples 10000 --baseline-samples 10000 \
-  --json "$out/speed_to_quality.json" 2>&1 | tee "$out/speed_to_quality.txt"
-python -m labkit retrain mnist-unet --steps 60000 --checkpoint "$out/mnist-unet.pt" 2>&1 | tee "$out/retrain.txt"
-python -m labkit measure mnist-unet 2>&1 | tee "$out/measure.txt"
-python -m labkit sweep mnist-unet 2>&1 | tee "$out/sweep.txt"
-python -m labkit retrain mnist-dit --steps 60000 --checkpoint "$out/mnist-dit.pt" 2>&1 | tee -a "$out/retrain.txt"
-python -m labkit measure mnist-dit 2>&1 | tee -a "$out/measure.txt"
-cp labkit/assets/mnist-{unet,dit}* "$out"
-LABKIT_PROFILE=gpu python -m jupyter nbconvert --to notebook --execute --output-dir "$out" \
-  --ExecutePreprocessor.store_widget_state=False --ExecutePreprocessor.record_timing=False notebooks/0[4567]_*.ipynb
-python -m labkit patches --seconds 60 --n 2000 2>&1 | tee "$out/patches.txt"
-cp labkit/assets/mnist-dit-patches.csv* "$out"
+say() { [ -n "$tiny" ] && echo "$2" || echo "$1"; } # say WHOLE TINY: the one or the other number
+lk() { "$python" -m labkit "$@"; }
+
+tests() { "$python" -m pytest tests/test_gpu.py -v -p no:cacheprovider; }
+steps() { # shellcheck disable=SC2046
+  "$python" benchmarks/step_time.py --batches $(say "128 512 2048" 4) --seconds "$(say 2 0.05)" --json "$work/json/steps.json"
+}
+compile() { # shellcheck disable=SC2046
+  "$python" benchmarks/step_time.py --compile --batches $(say 512 4) --seconds "$(say 2 0.05)" --json "$work/json/compile.json"
+}
+train() { # NAME LR
+  if [ -n "$tiny" ]; then
+    lk retrain "$1" --seconds 2 --batch-size 8 --lr "$2" && "$python" -c "
+from labkit.commands.measure import headlines
+print(headlines('$1', n=20, steps=1).details['measured'])"
+  else
+    lk retrain "$1" --seconds 90 --batch-size 512 --lr "$2" && lk measure "$1"
+  fi
+}
+unet() { train mnist-unet 3e-3; }
+dit() { train mnist-dit 2e-3; }
+speed() { # SECONDS [OPTION...]
+  "$python" benchmarks/speed_to_quality.py --seconds "$(say "$1" 2)" --samples "$(say 10000 10)" \
+    --baseline-samples "$(say 2000 10)" --json "$work/json/speed$1.json" "${@:2}"
+}
+speed10() { speed 10 --only labkit --only lab3; }
+speed30() { speed 30; }
+sweep() {
+  for name in mnist-unet mnist-dit; do
+    if [ -n "$tiny" ]; then
+      "$python" -c "
+from labkit.commands import sweep
+sweep.WS, sweep.VARIANT_WS = (1.0, 3.0), (3.0,)
+sweep.sweep('$name', n=20, steps=1, draws=2)" || return
+    else
+      lk sweep "$name" || return
+    fi
+  done
+}
+notebooks() { # 07 first: it is the shorter one. The kernel is this very interpreter
+  "$python" -m ipykernel install --prefix "$work/kernel" --name python3 > "$work/kernel.txt" 2>&1 || { cat "$work/kernel.txt"; return 1; }
+  JUPYTER_PATH="$work/kernel/share/jupyter${JUPYTER_PATH:+:$JUPYTER_PATH}" LABKIT_PROFILE=$(say gpu fast) \
+    PYDEVD_DISABLE_FILE_VALIDATION=1 "$python" - "$work/notebooks" notebooks/07_*.ipynb notebooks/06_*.ipynb << 'CODE'
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+failed = False
+for lesson in map(Path, sys.argv[2:]):
+    began, notebook = time.perf_counter(), nbformat.read(lesson, as_version=4)
+    before = notebook.metadata.copy()
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", store_widget_state=False, record_timing=False)
+    try:
+        client.execute(cwd="notebooks")
+    except Exception as error:
+        failed = True
+        print(f"{lesson}: {error}")
+    notebook.metadata = before
+    nbformat.write(notebook, Path(sys.argv[1]) / lesson.name)
+    last = [o.get("text", "") for c in notebook.cells if c.cell_type == "code" for o in c.outputs if o.output_type == "stream"]
+    print(f"{lesson}: {time.perf_counter() - began:.0f} s\n{last[-1] if last else ''}", flush=True)
+sys.exit(failed)
+CODE
+}
+
+pack() { # each archive is whole before it takes the place of the one before
+  local assets=labkit/assets
+  tar czf "$work/a" -C "$work" json -C "$PWD/$assets" $(cd $assets && ls -- *.json *.csv) && mv "$work/a" "$out/results.tar.gz"
+  for name in unet dit; do
+    tar cf "$work/a" -C $assets "mnist-$name.safetensors" "mnist-$name.safetensors.json" && mv "$work/a" "$out/$name.tar"
+  done
+  tar czf "$work/a" -C "$work" notebooks && mv "$work/a" "$out/notebooks.tar.gz"
+}
+
+declare -A limit=([tests]=100 [steps]=90 [unet]=200 [speed10]=110 [speed30]=200 [dit]=200 [sweep]=200 [notebooks]=300
+  [compile]=120)
+piece() { # runs in a shell of its own, which timeout can stop with all that it started
+  local began=$SECONDS code
+  export python tiny work out
+  export -f say lk train speed "$1"
+  echo "=== $1 ($(date +%T), at most ${limit[$1]} s)"
+  timeout -k 10 "${limit[$1]}" bash -c "$1"
+  code=$?
+  [ $code -eq 124 ] && echo "$1 was stopped after ${limit[$1]} s"
+  [ $code -eq 0 ] || echo "$1 FAILED with exit code $code; on with the rest"
+  summary+=("$(printf '%-10s exit %3d  %4d s' "$1" $code $((SECONDS - began)))")
+  pack
+}
+
+date
+nvidia-smi 2> /dev/null | head -20
+"$python" -c 'import sys, torch; print(sys.version, torch.__version__, torch.cuda.is_available())'
+if [ -z "$tiny" ]; then
+  "$python" -c 'import torch; assert torch.cuda.is_available(), "torch sees no CUDA device"' || exit 1
+fi
+for name in "$@"; do
+  if [ -n "${limit[$name]:-}" ]; then piece "$name"; else summary+=("$name: no piece is called so"); fi
+done
+echo "=== what became of each"
+printf '%s\n' "${summary[@]}"
+rm -rf "$work"
+exec >&- 2>&-
+wait $tee

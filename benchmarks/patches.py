@@ -24,7 +24,7 @@ from labkit.measure.samples import draw_images
 from labkit.nn.dit import DiT
 from labkit.nn.trace import flop_count
 from labkit.nn.unet import UNet
-from labkit.training.loop import History, fit
+from labkit.training.loop import History, fit, steps_within
 from labkit.training.recipes import RECIPES, flow
 
 PATCHES = (2, 4, 8)
@@ -107,17 +107,6 @@ def variants() -> dict[str, Callable[[], nn.Module]]:
         f"DiT, patch {patch}": partial(DiT, **dit | {"patch": patch}) for patch in PATCHES
     }
     return found | {"U-Net": partial(UNet, **unet)}
-
-
-def steps_within(seconds: float, train: Callable[[int], History]) -> int:
-    """How many steps of `train(steps)`, which trains afresh every time, fit into `seconds`; at least 1.
-
-    Measured on three short trainings that take a twentieth of the time: the first sets up whatever is set up once, the
-    second says how long the third has to be.
-    """
-    train(2)
-    some = max(2, int(seconds / 20 / (train(2).seconds / 2)))
-    return max(1, int(seconds / (train(some).seconds / some)))
 
 
 def forward_flop(model: nn.Module) -> int:

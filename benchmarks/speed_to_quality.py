@@ -42,11 +42,11 @@ from labkit.measure.judge import Judge, Quality, real_quality
 from labkit.measure.metrics import wilson_interval
 from labkit.measure.sweeps import guidance_sweep
 from labkit.nn.unet import UNet
-from labkit.training.loop import fit
+from labkit.training.loop import fit, steps_within
 
 SCALES = (1.0, 3.0)
 REACHED = 0.9  # accuracy at w=1 from which on a Frechet distance says something
-WARMING, TRIAL = 10, 0.02  # labkit's trial: steps before it, and its length as a share of the seconds
+TRIAL = 0.02  # the length of labkit's trial as a share of the seconds
 
 
 class Trained(NamedTuple):
@@ -93,12 +93,9 @@ def train_labkit(on: torch.device, seconds: float, seed: int) -> Trained:
         return cfm_loss(model, path, z, drop_labels(y, 0.1, 10))
 
     train = partial(fit, loss_fn=loss_fn, batches=stream, lr=3e-3, progress=False)
-    copy = deepcopy(model)
-    slow = WARMING / train(copy, steps=WARMING).seconds
-    trial = train(copy, steps=max(WARMING, int(slow * seconds * TRIAL)))
-    rate = trial.steps / trial.seconds
+    fitting = steps_within(seconds, lambda steps: train(deepcopy(model), steps=steps), share=TRIAL)
     start_up = time.perf_counter() - began
-    steps = max(1, int(rate * (seconds - start_up) * 0.98))
+    steps = max(1, int(fitting * (1 - start_up / seconds) * 0.98))
     history = train(model, steps=steps)
     return Trained(history.ema, history.precision, size, steps, start_up, time.perf_counter() - began)
 

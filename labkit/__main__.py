@@ -15,7 +15,10 @@ def main() -> None:
 
     train = commands.add_parser("retrain", help="train a shipped model from scratch and write its weights and card")
     train.add_argument("name", help="the model, for example mnist-unet")
-    train.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's)")
+    length = train.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's)")
+    length.add_argument("--seconds", type=float, help="as many steps as a short trial says will fit into this time")
+    train.add_argument("--batch-size", type=int, help="images a step (default: the recipe's)")
     train.add_argument("--lr", type=float, help="largest learning rate (default: the recipe's)")
     train.add_argument("--further", action="store_true", help="start from the weights that ship, not from scratch")
     train.add_argument("--seed", type=int, default=0, help="seed of weights, batches and noise (default: 0)")
@@ -47,6 +50,8 @@ def main() -> None:
         card = retrain(
             arguments.name,
             steps=arguments.steps,
+            seconds=arguments.seconds,
+            batch_size=arguments.batch_size,
             lr=arguments.lr,
             seed=arguments.seed,
             checkpoint=arguments.checkpoint,

@@ -1,7 +1,8 @@
 """Losses: a batch in, a scalar out. Each is a mean over batch and dimensions, and trains one field.
 
-Times are drawn stratified: one uniform time in each of B equal slices of [0, t_max]. Each time is still uniform, so
-the expected loss is the same, but a batch never bunches up at one end and the gradient is quieter.
+Times are drawn stratified: one uniform time in each of B equal slices of [0, t_max], the slices in random order. Each
+time is still uniform, and independent of which sample it goes to, so the expected loss is the same; but a batch never
+bunches up at one end and the gradient is quieter.
 """
 
 import torch
@@ -13,10 +14,10 @@ from labkit.flow.schedules import Schedule
 
 
 def draw_times(schedule: Schedule, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """B stratified uniform times on [0, schedule.t_max), shape (B,), on the device of z (B, ...)."""
+    """B stratified uniform times on [0, schedule.t_max) in random order, shape (B,), on the device of z (B, ...)."""
     n = len(z)
     on = z.device if generator is None else generator.device
-    u = torch.rand(n, generator=generator, device=on) + torch.arange(n, device=on)
+    u = torch.rand(n, generator=generator, device=on) + torch.randperm(n, generator=generator, device=on)
     # Rounding may carry the last time up to t_max itself, where the score of the linear path is singular.
     t = (u * (schedule.t_max / n)).to(device=z.device, dtype=z.dtype)
     return t.clamp_max(schedule.t_max * (1 - torch.finfo(t.dtype).eps))

@@ -3,8 +3,8 @@
 Nothing here judges samples: that is the next room, `labkit.measure`.
 """
 
-from labkit.training.loop import History, fit, power_ema
+from labkit.training.loop import History, PowerAverage, fit
 from labkit.training.pretrained import load_pretrained, save_pretrained
 from labkit.training.recipes import RECIPES
 
-__all__ = ["RECIPES", "History", "fit", "load_pretrained", "power_ema", "save_pretrained"]
+__all__ = ["RECIPES", "History", "PowerAverage", "fit", "load_pretrained", "save_pretrained"]

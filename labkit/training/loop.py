@@ -8,12 +8,12 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from labkit.base.files import atomic_write
@@ -43,22 +43,40 @@ class History:
         return len(self.losses)
 
 
-def power_ema(gamma: float) -> Callable:
-    """An averaging rule for `AveragedModel`: mean <- beta_n mean + (1 - beta_n) theta_n, beta_n = (1 - 1/n)^(gamma+1).
+class PowerAverage:
+    """An average of a model's weights: mean <- beta_n mean + (1 - beta_n) theta_n, beta_n = (1 - 1/n)^(gamma+1).
 
     The average forgets the beginning at a rate that grows with the training, whatever its length: for gamma=9 its
     spread is 8% of the training so far. Analyzing and Improving the Training Dynamics of Diffusion Models
     (2024), section 3.1.
+
+    `module` is the averaged model, a copy of `model`; `update(model)` takes in the weights after step n = 1, 2, ...
+    Buffers are copied as they are. The weight of the mean is a number of Python's, so no device has to be waited for.
     """
 
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], seen: Tensor) -> None:
-        # 1 - (1 - 1/n)^(gamma + 1), without losing digits where n is large.
-        weight = -torch.expm1((gamma + 1) * torch.log1p(-1 / (seen + 1)))
-        for mean, new in zip(averaged, current, strict=True):
-            mean.lerp_(new, weight.to(device=mean.device, dtype=mean.dtype))
+    def __init__(self, model: nn.Module, gamma: float = 9.0) -> None:
+        self.module, self.gamma, self.n = deepcopy(model), gamma, 0
 
-    return update
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take in the present weights of `model`; the first time they are the mean."""
+        self.n += 1
+        mean, new = list(self.module.parameters()), list(model.parameters())
+        if self.n == 1:
+            torch._foreach_copy_(mean, new)
+        else:  # 1 - (1 - 1/n)^(gamma + 1), without losing digits where n is large
+            torch._foreach_lerp_(mean, new, -math.expm1((self.gamma + 1) * math.log1p(-1 / self.n)))
+        if buffers := list(self.module.buffers()):
+            torch._foreach_copy_(buffers, list(model.buffers()))
+
+    def state_dict(self) -> dict:
+        """The averaged weights, and of how many they are the average."""
+        return {"module": self.module.state_dict(), "n": self.n}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from what `state_dict` gave."""
+        self.module.load_state_dict(state["module"])
+        self.n = state["n"]
 
 
 def fit(
@@ -88,7 +106,7 @@ def fit(
         steps: optimiser steps in all, those before a resume included.
         lr: AdamW's largest learning rate, reached after `warmup` steps (default 5% of all) and then falling to 0.
         clip: largest norm of the gradient.
-        ema_gamma: exponent of the averaging rule `power_ema`.
+        ema_gamma: exponent of the averaging rule, see `PowerAverage`.
         checkpoint: file that is replaced at the end, and after every `checkpoint_seconds` (the clock is read every 50
             steps).
         resume: a checkpoint of the same training to continue from; on the CPU the result equals an uninterrupted run.
@@ -119,7 +137,7 @@ def fit(
         optimizer, lambda n: min((n + 1) / warmup, (steps - n) / max(1, steps - warmup))
     )
     scaler = torch.amp.GradScaler(on.type, enabled=half == torch.float16)
-    averaged = AveragedModel(model, multi_avg_fn=power_ema(ema_gamma))
+    averaged = PowerAverage(model, ema_gamma)
     settings = {
         "steps": steps,
         "lr": lr,
@@ -156,7 +174,7 @@ def fit(
                 scaler.update()
                 optimizer.zero_grad(set_to_none=True)
                 schedule.step()
-                averaged.update_parameters(model)
+                averaged.update(model)
                 rows.append(torch.stack((loss.detach().float(), norm.float())))
             _read(rows, history, scaler.is_enabled())
             history.seconds = before + time.perf_counter() - started
@@ -171,6 +189,17 @@ def fit(
     model.eval()
     history.ema.eval()
     return history
+
+
+def steps_within(seconds: float, train: Callable[[int], History], share: float = 0.05) -> int:
+    """How many steps of `train(steps)`, which trains afresh every time, fit into `seconds`; at least 1.
+
+    Measured on three short trainings that take this share of the time: the first sets up whatever is set up once, the
+    second says how long the third has to be.
+    """
+    train(2)
+    some = max(2, int(seconds * share / (train(2).seconds / 2)))
+    return max(1, int(seconds / (train(some).seconds / some)))
 
 
 def _next_batch(stream: Iterator[tuple[Tensor, Tensor]], step: int, on: torch.device) -> tuple[Tensor, Tensor]:
@@ -243,7 +272,7 @@ def _load(
     try:
         for name, part in parts.items():
             part.load_state_dict(state[name])
-    except RuntimeError as error:
+    except (KeyError, RuntimeError) as error:
         raise ValueError(f"{path} is from another model: {error}") from error
     batches.load_state_dict({key: v.cpu() if isinstance(v, Tensor) else v for key, v in state["batches"].items()})
     history.losses, history.seconds = list(state["losses"]), state["seconds"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from ablate import ablate, cut_full_resolution_skip, use_batch_norm
 from guidance_table import sweep
-from patches import forward_flop, patches, steps_within
+from patches import forward_flop, patches
 from torch import nn
 
 from labkit.base import files as assets
@@ -27,7 +27,7 @@ from labkit.nn.convnet import ConvNet
 from labkit.nn.dit import DiT
 from labkit.nn.unet import UNet
 from labkit.training import pretrained
-from labkit.training.loop import History
+from labkit.training.loop import History, steps_within
 from labkit.training.pretrained import load_pretrained, save_pretrained
 
 TINY = {"channels": 1, "num_classes": 10, "widths": (8,), "emb_dim": 16}

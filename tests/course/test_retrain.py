@@ -140,9 +140,24 @@ def test_a_retraining_follows_its_seed_steps_and_learning_rate(folder):
 
     first, again = trained(), trained()
     assert first[0] == again[0] and first[1]["seed"] == 0
-    for name, value in {"seed": 1, "steps": 2, "lr": 1e-3}.items():
+    for name, value in {"seed": 1, "steps": 2, "lr": 1e-3, "batch_size": 4}.items():
         sha256, said = trained(**{name: value})
         assert sha256 != first[0] and said[name] == value
+
+
+def test_a_retraining_by_the_clock_is_that_of_the_steps_which_its_card_names(folder, monkeypatch):
+    asked = []
+
+    def fitting(seconds, train):
+        asked.append((seconds, train(1).steps))
+        return 5
+
+    monkeypatch.setattr(command, "steps_within", fitting)
+    card = retrain("tiny-unet", seconds=60.0)
+    assert asked == [(60.0, 1)] and card.details["trained"]["steps"] == 5
+    assert retrain("tiny-unet", steps=5).sha256 == card.sha256  # the trial leaves no trace
+    with pytest.raises(ValueError, match="give steps or seconds, not both"):
+        retrain("tiny-unet", steps=5, seconds=60.0)
 
 
 def test_a_retraining_resumes_from_its_checkpoint(folder, tmp_path_factory):

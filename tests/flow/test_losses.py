@@ -143,9 +143,19 @@ def test_times_are_drawn_one_in_each_slice_and_uniform_inside_it(schedule):
     t = draw_times(schedule, torch.zeros(n, 2, dtype=torch.float64), seeded())
     assert t.shape == (n,) and t.dtype == torch.float64
     assert t.min() >= 0 and t.max() <= schedule.t_max
-    inside = t * n / schedule.t_max - torch.arange(n)
+    inside = t.sort().values * n / schedule.t_max - torch.arange(n)
     assert -1e-3 < inside.min() and inside.max() < 1 + 1e-3  # float32 steps are 6e-5 at 1000
     assert kstest(inside.numpy(), "uniform").pvalue > 0.01
+
+
+def test_times_do_not_depend_on_the_place_in_the_batch():
+    n, batches, generator = 50, 400, seeded()
+    t = torch.stack([draw_times(Linear(), torch.zeros(n), generator) for _ in range(batches)])
+    # A uniform time has variance 1/12; the mean of a row over 400 batches is normal, and there are 50 rows.
+    assert (t.mean(0) - 0.5).abs().max() < 4.5 / (12 * batches) ** 0.5
+    place = torch.arange(n).float()
+    correlations = torch.stack([torch.corrcoef(torch.stack((place, times)))[0, 1] for times in t])
+    assert abs(correlations.mean()) < 4.5 / ((n - 1) * batches) ** 0.5  # 1 where times ascend
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])

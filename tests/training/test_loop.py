@@ -8,9 +8,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim.optimizer import register_optimizer_step_pre_hook
-from torch.optim.swa_utils import AveragedModel
 
-from labkit.base import machine as runtime
+from labkit.base import runtime
 from labkit.base.conditions import drop_labels
 from labkit.data.stream import batches, draws
 from labkit.flow.exact import gaussian_loss_floor
@@ -19,7 +18,7 @@ from labkit.flow.mixtures import GaussianMixture
 from labkit.flow.paths import GaussianPath
 from labkit.nn.convnet import ConvNet
 from labkit.nn.mlp import MLP
-from labkit.training.loop import fit, power_ema
+from labkit.training.loop import PowerAverage, fit
 
 PATH = GaussianPath()
 
@@ -113,19 +112,36 @@ def test_fit_leaves_eval_mode_one_loss_a_step_and_the_seconds_it_took():
 def test_the_average_weighs_the_past_like_the_increments_of_a_power(gamma):
     n, values = 40, torch.randn(40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     model = nn.Linear(1, 1, bias=False).double()
-    averaged = AveragedModel(model, multi_avg_fn=power_ema(gamma))
+    averaged = PowerAverage(model, gamma)
     for value in values:
         nn.init.constant_(model.weight, value.item())
-        averaged.update_parameters(model)
+        averaged.update(model)
     # The product of the betas telescopes: the first i weights together have the share (i / n)^(gamma + 1).
     share = (torch.arange(n + 1, dtype=torch.float64) / n) ** (gamma + 1)
     found = averaged.module.weight.item()
-    assert found == pytest.approx((share.diff() * values).sum().item(), abs=1e-6)  # betas are float32: 6e-8 each
-    assert gamma != 0 or found == pytest.approx(values.mean().item(), abs=1e-6)
+    assert found == pytest.approx((share.diff() * values).sum().item(), abs=1e-12)
+    assert gamma != 0 or found == pytest.approx(values.mean().item(), abs=1e-12)
     if gamma == 9:  # "its spread is 8% of the training so far"
         time = (torch.arange(n) + 0.5) / n
         centre = (share.diff() * time).sum()
         assert (share.diff() * (time - centre) ** 2).sum().sqrt().item() == pytest.approx(0.083, abs=0.003)
+
+
+def test_an_average_copies_buffers_leaves_the_model_alone_and_goes_on_from_its_state():
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    averaged, again = PowerAverage(model), PowerAverage(model)
+    for step in range(4):
+        nn.init.constant_(model[0].weight, step)
+        model(torch.randn(8, 2))
+        averaged.update(model)
+        if step == 2:
+            again.load_state_dict(averaged.state_dict())
+    again.update(model)
+    assert (model[0].weight == 3).all() and 2 < averaged.module[0].weight.min() < 3
+    assert averaged.n == again.n == 4 and averaged.module[1].num_batches_tracked == 4
+    assert torch.equal(averaged.module[1].running_mean, model[1].running_mean)
+    pairs = zip(averaged.module.state_dict().values(), again.module.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_the_learning_rate_climbs_in_a_line_to_lr_and_falls_in_a_line_to_zero():

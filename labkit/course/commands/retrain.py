@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from labkit.base.files import Card
 from labkit.base.provenance import provenance
@@ -11,7 +12,7 @@ from labkit.data.images import mnist32
 from labkit.data.stream import batches
 from labkit.flow.paths import GaussianPath
 from labkit.measure.held_out import count_wrong, held_out_loss
-from labkit.training.loop import fit
+from labkit.training.loop import History, fit, steps_within
 from labkit.training.pretrained import ARCHITECTURES, load_pretrained, save_pretrained
 from labkit.training.recipes import RECIPES, classification, flow
 
@@ -20,6 +21,8 @@ def retrain(
     name: str,
     *,
     steps: int | None = None,
+    seconds: float | None = None,
+    batch_size: int | None = None,
     lr: float | None = None,
     seed: int = 0,
     checkpoint: Path | None = None,
@@ -28,26 +31,39 @@ def retrain(
     """Train the model `name` and write weights and card to the assets; resumes from `checkpoint` where that exists.
 
     `further=True` starts from the weights that ship rather than from scratch; the card then keeps what was before.
-    Raises ValueError for a name without a recipe.
+    `seconds` instead of `steps` takes as many steps as a short trial, which is thrown away, says will fit into them.
+    Raises ValueError for a name without a recipe, and for both `steps` and `seconds`.
     """
     if name not in RECIPES:
         raise ValueError(f"no recipe is called {name!r}; there are {', '.join(RECIPES)}")
     recipe = RECIPES[name]
-    asked = {"steps": steps, "lr": lr, "seed": seed}
+    if steps is not None and seconds is not None:
+        raise ValueError("give steps or seconds, not both")
+    asked = {"batch_size": batch_size, "steps": steps, "lr": lr, "seed": seed}
     trained = recipe["trained"] | {key: value for key, value in asked.items() if value is not None}
-    seed_everything(seed)
     on = device()
-    model = ARCHITECTURES[recipe["model"]["class"]](**recipe["model"]["arguments"]).to(on)
+    images, labels = (part.to(on) for part in mnist32("train"))
+    drop = "drop" in trained
+    loss_fn = (flow if drop else classification)(trained)
+
+    def start() -> tuple[nn.Module, batches]:
+        seed_everything(seed)
+        model = ARCHITECTURES[recipe["model"]["class"]](**recipe["model"]["arguments"]).to(on)
+        return model, batches(images, labels, trained["batch_size"], torch.Generator().manual_seed(seed))
+
+    def trial(steps: int) -> History:
+        model, stream = start()
+        return fit(model, loss_fn, stream, steps=steps, lr=trained["lr"], progress=False)
+
+    if seconds is not None:
+        trained["steps"] = steps_within(seconds, trial)
+    model, stream = start()
     if further:
         shipped, card = load_pretrained(name)
         model.load_state_dict(shipped.state_dict())
         trained |= {"from": card.details["trained"] | {"revision": card.details["revision"], "sha256": card.sha256}}
 
     began = provenance(on)
-    images, labels = (part.to(on) for part in mnist32("train"))
-    stream = batches(images, labels, trained["batch_size"], torch.Generator().manual_seed(seed))
-    drop = "drop" in trained
-    loss_fn = (flow if drop else classification)(trained)
     resume = checkpoint if checkpoint is not None and checkpoint.is_file() else None
     steps, lr = trained["steps"], trained["lr"]
     history = fit(model, loss_fn, stream, steps=steps, lr=lr, checkpoint=checkpoint, resume=resume)
