@@ -82,6 +82,7 @@ def half_precision(on: torch.device, *, heavy: bool = False) -> torch.dtype | No
 
 
 @functools.cache
+@torch.inference_mode(False)
 @torch.enable_grad()
 def bfloat16_gain() -> float:
     """How many times faster a small convolution and its gradient run on this CPU in bfloat16 than in float32.
@@ -127,3 +128,8 @@ def randn_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     if generator is None:
         return torch.randn_like(x)
     return torch.randn(x.shape, dtype=x.dtype, device=generator.device, generator=generator).to(x.device)
+
+
+def seeded_noise(*shape: int, seed: int = 0) -> Tensor:
+    """Standard normal noise of a shape such as (B, 1, 32, 32), the same for a seed on every machine; on the CPU."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

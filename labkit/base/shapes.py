@@ -11,10 +11,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-# A field is called as field(x, t) or field(x, t, y) and returns a tensor shaped like x.
-Field = Callable[..., Tensor]
-
-# Rounding in t + dt may overshoot the end of the unit interval by a few units in the last place.
+# Times that were added up may overshoot the end of the unit interval by rounding.
 TIME_TOLERANCE = 1e-5
 
 
@@ -23,12 +20,12 @@ def expand_t(t: Tensor, x: Tensor) -> Tensor:
 
     Raises TypeError if `t` is no floating-point tensor, ValueError if its shape is not (B,).
     """
-    check_time_shape(t, x)
+    check_time(t, x)
     return t.reshape(-1, *[1] * (x.ndim - 1))
 
 
-def check_time_shape(t: Tensor, x: Tensor) -> None:
-    """Raise unless `t` is a float tensor of shape (B,), where B = x.shape[0]."""
+def check_time(t: Tensor, x: Tensor) -> None:
+    """Raise unless `t` is a float tensor of shape (B,), where B = x.shape[0]. Values are the entrances' to check."""
     if not isinstance(t, Tensor) or not t.is_floating_point():
         came = f"a tensor of {t.dtype}" if isinstance(t, Tensor) else type(t).__name__
         raise TypeError(f"t must be a floating-point tensor of shape (B,), one time per sample; got {came}")
@@ -39,30 +36,29 @@ def check_time_shape(t: Tensor, x: Tensor) -> None:
         )
 
 
-def check_time(t: Tensor, x: Tensor) -> None:
-    """`check_time_shape`, and on the CPU also that every time lies in [0, 1].
+def check_time_range(t: Tensor) -> None:
+    """Raise ValueError unless every time lies in [0, 1], where values can be looked at.
 
-    On an accelerator looking at values would make the program wait for the device, so they are trusted there.
+    On an accelerator looking would make the program wait for the device, and inside `torch.compile`, `torch.export` and
+    `torch.func` there may be nothing to look at: there they are trusted.
     """
-    check_time_shape(t, x)
-    if t.device.type == "cpu" and t.numel():
-        low, high = t.min().item(), t.max().item()
-        # Written so that NaN fails too.
-        if not (low >= -TIME_TOLERANCE and high <= 1 + TIME_TOLERANCE):
-            raise ValueError(f"t must lie in [0, 1] (0 is noise, 1 is data); got values from {low:.4g} to {high:.4g}")
+    unseen = torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(t)
+    if t.device.type != "cpu" or unseen or not t.numel():
+        return
+    low, high = t.min().item(), t.max().item()
+    # Written so that NaN fails too.
+    if not (low >= -TIME_TOLERANCE and high <= 1 + TIME_TOLERANCE):
+        raise ValueError(f"t must lie in [0, 1] (0 is noise, 1 is data); got values from {low:.4g} to {high:.4g}")
 
 
-def check_labels(y: Tensor, x: Tensor, largest: int) -> None:
-    """Raise unless `y` is an int64 tensor of shape (B,) with values in 0..largest (values: CPU tensors only)."""
+def check_labels(y: Tensor, n: int, largest: int | None = None) -> None:
+    """Raise unless `y` is an int64 tensor of shape (n,), and on the CPU, if `largest` is given, in 0..largest."""
     if not isinstance(y, Tensor) or y.dtype != torch.int64:
         came = f"a tensor of {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
         raise TypeError(f"y must be an int64 tensor of shape (B,), one label per sample; got {came}")
-    if y.shape != x.shape[:1]:
-        raise ValueError(
-            f"y must have shape ({x.shape[0]},), one label per sample of x with shape {tuple(x.shape)}; "
-            f"got shape {tuple(y.shape)}"
-        )
-    if y.device.type == "cpu" and y.numel():
+    if y.shape != (n,):
+        raise ValueError(f"y must have shape ({n},), one label per sample; got shape {tuple(y.shape)}")
+    if largest is not None and y.device.type == "cpu" and y.numel():
         low, high = y.min().item(), y.max().item()
         if low < 0 or high > largest:
             raise ValueError(f"y must hold labels in 0..{largest}; got values from {low} to {high}")
@@ -78,6 +74,17 @@ def check_sigma(sigma: float | Callable[[Tensor], Tensor]) -> None:
     """Raise ValueError unless a diffusion coefficient is a callable or a finite number >= 0."""
     if not callable(sigma) and not (isinstance(sigma, Real) and math.isfinite(sigma) and sigma >= 0):
         raise ValueError(f"sigma must be finite and at least 0; got {sigma!r}")
+
+
+def sigma_at(sigma: float | Callable[[Tensor], Tensor], t: Tensor, x: Tensor) -> float | Tensor:
+    """A diffusion coefficient at times t (B,), ready to multiply x (B, ...). Raises TypeError for what is no (B,)."""
+    if not callable(sigma):
+        return sigma
+    value = sigma(t)
+    if not isinstance(value, Tensor) or value.shape != t.shape:
+        came = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"sigma(t) must return a tensor of shape {tuple(t.shape)}, like t; got {came}")
+    return expand_t(value, x)
 
 
 def check_same_shape(name: str, value: Tensor, x: Tensor) -> None:

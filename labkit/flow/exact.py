@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from labkit.base.shapes import check_labels, check_time
+from labkit.base.shapes import check_labels, check_time, check_time_range
 from labkit.flow.mixtures import Components, GaussianMixture
 from labkit.flow.paths import SINGULAR, GaussianPath, complete
 
@@ -27,14 +27,14 @@ class ExactMarginal:
         labels: (number of components,) int64, the class 0..K-1 of each component (default: each its own).
 
     Every method takes x (B, d), t (B,) in [0, 1] and y (B,) int64 or None; y=None and y=K mean unconditional,
-    so that `guided(exact.velocity, y, w, null=exact.num_classes)` works as it does for a network.
+    so that `guided(exact.velocity, y, w)` works as it does for a network. `null` is K.
     """
 
     def __init__(self, path: GaussianPath, mixture: GaussianMixture, labels: Tensor | None = None) -> None:
         count = len(mixture.means)
         labels = torch.arange(count) if labels is None else labels
         self.num_classes = _count_classes(labels, count)
-        self.path, self.mixture, self.labels = path, mixture, labels
+        self.path, self.mixture, self.labels, self.null = path, mixture, labels, self.num_classes
 
     def log_prob(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """log p_t(x | y), shape (B,)."""
@@ -91,11 +91,12 @@ class ExactMarginal:
 
     def _components(self, x: Tensor, t: Tensor, y: Tensor | None) -> Components:
         check_time(t, x)
+        check_time_range(t)
         alpha_t, beta_t, *_ = self.path.schedule(t)
         parts = self.mixture.components(x, alpha_t, beta_t)
         if y is None:
             return parts
-        check_labels(y, x, largest=self.num_classes)
+        check_labels(y, len(x), largest=self.num_classes)
         labels, weights = self.labels.to(x.device), self.mixture.weights.to(x.dtype).to(x.device)
         member = (labels[None] == y[:, None]) | (y[:, None] == self.num_classes)  # (B, components)
         mass = (member * weights).sum(dim=1, keepdim=True)  # p(y), or 1
@@ -153,11 +154,12 @@ class EmpiricalMarginal:
         if not data.is_floating_point() or data.ndim < 2 or not len(data):
             raise ValueError(f"data must be float of shape (N, ...) with N >= 1; got {data.dtype} {tuple(data.shape)}")
         self.path, self.data, self.labels = path, data, labels
-        self.num_classes = None if labels is None else _count_classes(labels, len(data))
+        self.num_classes = self.null = None if labels is None else _count_classes(labels, len(data))
 
     def denoiser(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """E[z | x_t = x, y], shaped like x: an average of the data. Singular at t=1 (ValueError on the CPU)."""
         check_time(t, x)
+        check_time_range(t)
         if x.shape[1:] != self.data.shape[1:]:
             raise ValueError(f"x must have shape (B, {', '.join(map(str, self.data.shape[1:]))}); got {tuple(x.shape)}")
         alpha_t, beta_t, *_ = (c[:, None] for c in self.path.schedule(t))
@@ -165,18 +167,18 @@ class EmpiricalMarginal:
             raise ValueError(
                 "the empirical field is singular at t=1, where beta_t = 0: stop before it, or take a solver that does"
             )
-        flat, data = x.flatten(1), self.data.flatten(1)
+        flat, data = x.flatten(1), self.data.to(x).flatten(1)
         # |x - alpha z|^2 = |x|^2 - 2 alpha x.z + alpha^2 |z|^2, and |x|^2 does not depend on i.
         squares = alpha_t**2 * data.square().sum(1) - 2 * alpha_t * (flat @ data.T)  # (B, N)
         log_weights = -squares / (2 * beta_t**2)
         if y is not None:
             if self.labels is None:
                 raise ValueError("y was given, but this marginal was made without labels")
-            check_labels(y, x, largest=self.num_classes)
-            outside = (self.labels[None] != y[:, None]) & (y[:, None] != self.num_classes)
+            check_labels(y, len(x), largest=self.num_classes)
+            outside = (self.labels.to(x.device)[None] != y[:, None]) & (y[:, None] != self.num_classes)
             log_weights = log_weights.masked_fill(outside, -torch.inf)
         return (log_weights.softmax(dim=1) @ data).reshape(x.shape)
 
     def velocity(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """E[v_t | x_t = x, y], shaped like x: d_alpha z + (d_beta / beta) (x - alpha z) at the denoiser's z."""
-        return complete(self.path.schedule, x, t, z=self.denoiser(x, t, y)).velocity
+        return complete(self.path, x, t, z=self.denoiser(x, t, y)).velocity

@@ -1,14 +1,14 @@
 """The likelihood of a point under a flow, by the instantaneous change of variables."""
 
 import math
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from labkit.base.joints import Field
 from labkit.base.runtime import randn_like
-from labkit.base.shapes import TIME_TOLERANCE, Field
-from labkit.flow.solvers import _check_start, _slope, rk4
+from labkit.base.shapes import TIME_TOLERANCE
+from labkit.flow.solvers import check_start, rk4, simulate, slope
 
 
 def log_likelihood(
@@ -21,7 +21,7 @@ def log_likelihood(
     random sign vectors, fixed along the path (Hutchinson).
     FFJORD: Free-form Continuous Dynamics for Scalable Reversible Generative Models (2019), section 3.
     """
-    ts = _check_start(x, ts)
+    ts = check_start(x, ts)
     if abs(ts[0]) > TIME_TOLERANCE or abs(ts[-1] - 1) > TIME_TOLERANCE:
         raise ValueError(f"ts must run from 0 to 1 for a likelihood; got {ts[0]:.4g} to {ts[-1]:.4g}")
     shape, dim = x.shape, x[0].numel()
@@ -35,15 +35,12 @@ def log_likelihood(
     def with_divergence(state: Tensor, t: Tensor) -> Tensor:
         with torch.enable_grad():
             flat = state[:, :dim].detach().requires_grad_(True)
-            u = _slope(field, flat.reshape(shape), t).reshape(-1, dim)
+            u = slope(field, flat.reshape(shape), t).reshape(-1, dim)
             div = sum((_pull_back(u, flat, e) * e).sum(1) for e in signs)
         return torch.cat((u.detach(), div[:, None] / (probes or 1)), dim=1)
 
-    step = rk4(with_divergence)
     state = torch.cat((x.detach().reshape(-1, dim), x.new_zeros(len(x), 1)), dim=1)
-    backwards = ts.flip(0)
-    for t, t_before in pairwise(backwards):
-        state = step(state, t.expand(len(x)), t_before - t)
+    state = simulate(rk4(with_divergence), state, ts.flip(0))
     x_0, minus_integral = state[:, :dim], state[:, dim]
     return -0.5 * x_0.square().sum(1) - dim / 2 * math.log(2 * math.pi) + minus_integral
 

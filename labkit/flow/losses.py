@@ -8,26 +8,29 @@ bunches up at one end and the gradient is quieter.
 import torch
 from torch import Tensor
 
-from labkit.base.shapes import Field, check_same_shape, expand_t
+from labkit.base.conditions import Condition
+from labkit.base.joints import Model
+from labkit.base.shapes import check_same_shape, expand_t
 from labkit.flow.paths import GaussianPath
-from labkit.flow.schedules import Schedule
 
 
-def draw_times(schedule: Schedule, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """B stratified uniform times on [0, schedule.t_max) in random order, shape (B,), on the device of z (B, ...)."""
+def draw_times(path: GaussianPath, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """B stratified uniform times on [0, path.schedule.t_max) in random order, (B,), on the device of z (B, ...)."""
+    if not z.is_floating_point():
+        raise TypeError(f"z must be floating-point data, as `to_float` makes of images; got {z.dtype}")
     n = len(z)
     on = z.device if generator is None else generator.device
     u = torch.rand(n, generator=generator, device=on) + torch.randperm(n, generator=generator, device=on)
     # Rounding may carry the last time up to t_max itself, where the score of the linear path is singular.
-    t = (u * (schedule.t_max / n)).to(device=z.device, dtype=z.dtype)
-    return t.clamp_max(schedule.t_max * (1 - torch.finfo(t.dtype).eps))
+    t = (u * (path.schedule.t_max / n)).to(device=z.device, dtype=z.dtype)
+    return t.clamp_max(path.schedule.t_max * (1 - torch.finfo(t.dtype).eps))
 
 
 def cfm_loss(
-    model: Field,
+    model: Model,
     path: GaussianPath,
     z: Tensor,
-    y: Tensor | None = None,
+    y: Condition | None = None,
     *,
     t: Tensor | None = None,
     eps: Tensor | None = None,
@@ -40,16 +43,16 @@ def cfm_loss(
 
     Arguments: data `z` (B, ...), labels `y` (B,) or None, times `t` (B,) in [0, 1] and noise `eps` (default: drawn).
     """
-    t = draw_times(path.schedule, z, generator) if t is None else t
+    t = draw_times(path, z, generator) if t is None else t
     x_t, v_t, _ = path.sample(z, t, eps, generator)
     return (_predict(model, x_t, t, y) - v_t).square().mean()
 
 
 def eps_loss(
-    model: Field,
+    model: Model,
     path: GaussianPath,
     z: Tensor,
-    y: Tensor | None = None,
+    y: Condition | None = None,
     *,
     t: Tensor | None = None,
     eps: Tensor | None = None,
@@ -59,16 +62,16 @@ def eps_loss(
 
     Denoising Diffusion Probabilistic Models (2020), eq. 14.
     """
-    t = draw_times(path.schedule, z, generator) if t is None else t
+    t = draw_times(path, z, generator) if t is None else t
     x_t, _, eps = path.sample(z, t, eps, generator)
     return (_predict(model, x_t, t, y) - eps).square().mean()
 
 
 def dsm_loss(
-    model: Field,
+    model: Model,
     path: GaussianPath,
     z: Tensor,
-    y: Tensor | None = None,
+    y: Condition | None = None,
     *,
     weighted: bool = True,
     t: Tensor | None = None,
@@ -81,14 +84,14 @@ def dsm_loss(
     lambda_t = 1, whose minimum diverges as t comes near 1, where beta_t = 0.
     A Connection Between Score Matching and Denoising Autoencoders (2011), section 4.
     """
-    t = draw_times(path.schedule, z, generator) if t is None else t
+    t = draw_times(path, z, generator) if t is None else t
     x_t, _, eps = path.sample(z, t, eps, generator)
     beta_t = expand_t(path.schedule(t).beta_t, z)
     error = beta_t * _predict(model, x_t, t, y) + eps
     return (error if weighted else error / beta_t).square().mean()
 
 
-def _predict(model: Field, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+def _predict(model: Model, x_t: Tensor, t: Tensor, y: Condition | None) -> Tensor:
     """The model's output, refused if broadcasting would turn a wrong shape into a plausible loss."""
     predicted = model(x_t, t, y)
     check_same_shape("the model's output", predicted, x_t)

@@ -110,21 +110,6 @@ def ring(count: int = 8, radius: float = 2.0, std: float = 0.2) -> GaussianMixtu
     return GaussianMixture(radius * torch.stack((angles.cos(), angles.sin()), dim=1), std)
 
 
-def grid(side: int = 3, spacing: float = 1.5, std: float = 0.2) -> GaussianMixture:
-    """side x side equal round components on a square lattice centred on the origin."""
-    _check_at_least("side", side, 1)
-    line = spacing * (torch.arange(side) - (side - 1) / 2)
-    return GaussianMixture(torch.cartesian_prod(line, line), std)
-
-
-def two_moons_like(per_moon: int = 8, std: float = 0.12) -> GaussianMixture:
-    """Two interleaved half circles drawn with beads: components 0..per_moon-1 the upper, the others the lower moon."""
-    _check_at_least("per_moon", per_moon, 2)
-    angles = math.pi * torch.arange(per_moon) / (per_moon - 1)
-    upper = torch.stack((angles.cos() - 0.5, angles.sin() - 0.25), dim=1)
-    return GaussianMixture(torch.cat((upper, -upper)), std)
-
-
 def petals(count: int = 3, reach: float = 1.0, along: float = 0.6, across: float = 0.35) -> GaussianMixture:
     """`count` long components in the plane that point outwards like petals and overlap in the middle; the first is up.
 

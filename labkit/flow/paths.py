@@ -9,15 +9,18 @@ determine each other, because x = alpha_t z + beta_t eps is known as well: two e
 Source: Flow Matching Guide and Code (2024), table 1.
 """
 
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from labkit.base.conditions import Condition, Null
+from labkit.base.joints import Model
 from labkit.base.runtime import randn_like
-from labkit.base.shapes import check_same_shape, check_time, expand_t
+from labkit.base.shapes import check_same_shape, check_time, check_time_range, expand_t
 from labkit.flow.schedules import Linear, Schedule, check_endpoints
+
+PREDICTIONS = ("velocity", "score", "eps", "z")
 
 # A coefficient smaller than this is zero up to rounding: dividing by it gives noise, not an answer.
 SINGULAR = 1e-6
@@ -49,6 +52,7 @@ class GaussianPath:
         Arguments: data `z` (B, ...), times `t` (B,) in [0, 1], and the noise `eps` shaped like z (default: drawn).
         """
         check_time(t, z)
+        check_time_range(t)
         eps = randn_like(z, generator) if eps is None else eps
         check_same_shape("eps", eps, z)
         alpha_t, beta_t, d_alpha_t, d_beta_t = (expand_t(c, z) for c in self.schedule(t))
@@ -57,105 +61,59 @@ class GaussianPath:
     def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """u_t(x | z) = d_alpha_t z + (d_beta_t / beta_t) (x - alpha_t z). Singular at t=1 (ValueError on the CPU)."""
         check_same_shape("z", z, x)
-        return complete(self.schedule, x, t, z=z).velocity
+        return complete(self, x, t, z=z).velocity
 
     def score(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """grad_x log p_t(x | z) = -(x - alpha_t z) / beta_t^2. Singular at t=1 (ValueError on the CPU)."""
         check_same_shape("z", z, x)
-        return complete(self.schedule, x, t, z=z).score
+        return complete(self, x, t, z=z).score
 
 
 class Prediction:
-    """The four predictions at (x, t), worked out from one of them when they are read; made by `complete`.
+    """The four predictions at (x, t), worked out from one of them; made by `complete`.
 
-    `.z`, `.eps`, `.velocity`, `.score`, each shaped like x. Reading one that the given one does not determine
-    at some t raises ValueError (CPU tensors; on an accelerator it holds inf or NaN).
+    `.z`, `.eps`, `.velocity`, `.score`, each shaped like x. Reading one that the given one does not determine at some t
+    raises ValueError (CPU tensors; on an accelerator it holds inf or NaN).
     """
 
-    def __init__(self, schedule: Schedule, x: Tensor, t: Tensor, given: str, value: Tensor) -> None:
-        self._x, self._t, self._given, self._value = x, t, given, value
-        self._alpha, self._beta, self._d_alpha, self._d_beta = (expand_t(c, x) for c in schedule(t))
-        self._beta_d_beta = expand_t(schedule.beta_d_beta(t), x)
+    def __init__(self, path: GaussianPath, x: Tensor, t: Tensor, given: str, value: Tensor) -> None:
+        alpha, beta, d_alpha, d_beta = (expand_t(c, x) for c in path.schedule(t))
+        alpha, beta = (torch.where(c.abs() < SINGULAR, 0, c) for c in (alpha, beta))
+        beta_d_beta = expand_t(path.schedule.beta_d_beta(t), x)
+        if given == "velocity":
+            # Cramer's rule on x = alpha z + beta eps, v = d_alpha z + d_beta eps; where d_beta diverges, the second
+            # equation is multiplied by beta first. The score's has beta in it everywhere, and so a limit at alpha = 0.
+            finite = d_beta.isfinite()
+            rate = torch.where(finite, d_beta, beta_d_beta)
+            determinant = alpha * rate - beta * d_alpha
+            z = (rate * x - beta * value) / determinant
+            eps = torch.where(finite, 1, beta) * (alpha * value - d_alpha * x) / determinant
+            by_beta = alpha * beta_d_beta - beta**2 * d_alpha
+            score = (d_alpha * x - alpha * value) / torch.where(by_beta.abs() < SINGULAR, 0, by_beta)
+            found = {"z": z, "eps": eps, "velocity": value, "score": score}
+        elif given == "score":  # d_beta eps = -beta d_beta score stays finite where d_beta alone does not
+            z = (x + beta**2 * value) / alpha
+            found = {"z": z, "eps": -beta * value, "velocity": d_alpha * z - beta_d_beta * value, "score": value}
+        else:
+            z, eps = ((x - beta * value) / alpha, value) if given == "eps" else (value, (x - alpha * value) / beta)
+            found = {"z": z, "eps": eps, "velocity": d_alpha * z + d_beta * eps, "score": -eps / beta}
+        self._t, self._given, self._found = t, given, found
 
-    @cached_property
-    def z(self) -> Tensor:
-        """E[z | x_t = x], the denoiser."""
-        return self._data("z")
-
-    @cached_property
-    def eps(self) -> Tensor:
-        """E[eps | x_t = x], the noise."""
-        return self._noise("eps")
-
-    @cached_property
-    def velocity(self) -> Tensor:
-        """E[v_t | x_t = x], the field of the flow."""
-        if self._given == "velocity":
-            return self._value
-        if self._given == "score":
-            # d_beta eps = -beta d_beta score, which stays finite where d_beta alone does not.
-            return self._d_alpha * self._data("velocity") - self._beta_d_beta * self._value
-        if self._on_cpu and not self._d_beta.isfinite().all():
-            raise ValueError(self._singular("velocity", "d_beta_t diverges"))
-        return self._d_alpha * self._data("velocity") + self._d_beta * self._noise("velocity")
-
-    @cached_property
-    def score(self) -> Tensor:
-        """grad log p_t(x) = -E[eps | x_t = x] / beta_t."""
-        if self._given == "score":
-            return self._value
-        if self._given == "velocity":
-            determinant = self._alpha * self._beta_d_beta - self._beta**2 * self._d_alpha
-            difference = self._d_alpha * self._x - self._alpha * self._value
-            return self._divide(difference, determinant, "score", "beta_t")
-        return self._divide(-self._noise("score"), self._beta, "score", "beta_t")
-
-    def _data(self, read: str) -> Tensor:
-        """E[z | x_t = x], on the way to what is `read`."""
-        if self._given == "z":
-            return self._value
-        if self._given == "velocity":
-            d_beta, determinant = self._cramer()
-            return (d_beta * self._x - self._beta * self._value) / determinant
-        return self._divide(self._x - self._beta * self._noise(read), self._alpha, read, "alpha_t")
-
-    def _noise(self, read: str) -> Tensor:
-        """E[eps | x_t = x], on the way to what is `read`."""
-        if self._given == "eps":
-            return self._value
-        if self._given == "score":
-            return -self._beta * self._value
-        if self._given == "z":
-            return self._divide(self._x - self._alpha * self._value, self._beta, read, "beta_t")
-        _, determinant = self._cramer()
-        noise = (self._alpha * self._value - self._d_alpha * self._x) / determinant
-        return torch.where(self._d_beta.isfinite(), noise, self._beta * noise)
-
-    def _cramer(self) -> tuple[Tensor, Tensor]:
-        """Cramer's rule on x = alpha z + beta eps, v = d_alpha z + d_beta eps: d_beta and the determinant.
-
-        Where d_beta diverges, the second equation is multiplied by beta first.
-        """
-        d_beta = torch.where(self._d_beta.isfinite(), self._d_beta, self._beta_d_beta)
-        return d_beta, self._alpha * d_beta - self._beta * self._d_alpha
-
-    @property
-    def _on_cpu(self) -> bool:
-        return self._t.device.type == "cpu"
-
-    def _divide(self, numerator: Tensor, denominator: Tensor, name: str, zero: str) -> Tensor:
-        if self._on_cpu and (denominator.abs() < SINGULAR).any():
-            raise ValueError(self._singular(name, f"{zero} = 0"))
-        return numerator / denominator
-
-    def _singular(self, name: str, why: str) -> str:
-        low, high = self._t.min().item(), self._t.max().item()
-        where = f"where {why}; t runs from {low:.4g} to {high:.4g}"
-        return f"{name} is not determined by {self._given} {where}. Keep t away from that end"
+    def __getattr__(self, name: str) -> Tensor:
+        if name not in PREDICTIONS:
+            raise AttributeError(f"there is no prediction {name!r}; there are {', '.join(PREDICTIONS)}")
+        value, given = self._found[name], self._found[self._given]
+        if value.device.type == "cpu" and given.isfinite().all() and not value.isfinite().all():
+            low, high = self._t.min().item(), self._t.max().item()
+            raise ValueError(
+                f"{name} is not determined by {self._given} where alpha_t or beta_t is 0 or d_beta_t diverges; t runs "
+                f"from {low:.4g} to {high:.4g}. Keep t away from that end"
+            )
+        return value
 
 
 def complete(
-    schedule: Schedule,
+    path: GaussianPath,
     x: Tensor,
     t: Tensor,
     *,
@@ -166,7 +124,7 @@ def complete(
 ) -> Prediction:
     """From one of the four predictions at x (B, ...) and t (B,) work out the others.
 
-    `complete(schedule, x, t, score=s).velocity`: one of `velocity`, `score`, `eps`, `z` is given, shaped like x.
+    `complete(path, x, t, score=s).velocity`: one of `velocity`, `score`, `eps`, `z` is given, shaped like x.
     Raises ValueError otherwise, and when a prediction is read that is singular at some t.
     """
     candidates = {"velocity": velocity, "score": score, "eps": eps, "z": z}
@@ -174,6 +132,35 @@ def complete(
     if len(given) != 1:
         raise ValueError(f"give exactly one of velocity, score, eps, z; got {', '.join(given) or 'none'}")
     check_time(t, x)
+    check_time_range(t)
     ((name, value),) = given.items()
     check_same_shape(name, value, x)
-    return Prediction(schedule, x, t, name, value)
+    return Prediction(path, x, t, name, value)
+
+
+class Converted(nn.Module):
+    """A model that gives one prediction, as a model that gives another; made by `convert`."""
+
+    def __init__(self, model: Model, path: GaussianPath, given: str, wanted: str) -> None:
+        super().__init__()
+        self.model, self.path, self.given, self.wanted = model, path, given, wanted
+
+    @property
+    def null(self) -> Null | None:
+        """The model's own null."""
+        return getattr(self.model, "null", None)
+
+    def forward(self, x: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
+        return getattr(complete(self.path, x, t, **{self.given: self.model(x, t, y)}), self.wanted)
+
+
+def convert(model: Model, path: GaussianPath, given: str, wanted: str = "velocity") -> Model:
+    """The model that gives the prediction `wanted` where `model` gives `given`: one of velocity, score, eps, z.
+
+    So a network trained to predict noise goes into a solver as `convert(model, path, "eps")`. Raises ValueError for
+    another name, and, when it is called, at times where `given` does not determine `wanted`.
+    """
+    for name in (given, wanted):
+        if name not in PREDICTIONS:
+            raise ValueError(f"given and wanted must be among {', '.join(PREDICTIONS)}; got {name!r}")
+    return model if given == wanted else Converted(model, path, given, wanted)

@@ -1,8 +1,8 @@
-"""Solvers: pure steps `(x, t, dt) -> x`, one loop that takes them, and integrators that keep memory between steps.
+"""Solvers: steps `(x, t, s) -> x at s` made of a field, and `simulate`, the one loop that takes them.
 
-Time runs forward along a grid `ts` from noise (0) to data (1). n updates take n + 1 grid points and end exactly on the
-last one. Cost is counted in evaluations of the field: euler 1 a step, heun and midpoint 2, rk4 4, adams_bashforth2 1.
-Formulas: Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I (1993), chapters II.1 and III.1.
+A grid `ts` runs from noise (0) to data (1), or back. n steps take n + 1 grid points and end exactly on the last one.
+Cost is counted in evaluations of the field: euler 1 a step, heun and midpoint 2, rk4 4, adams_bashforth2 1.
+Formulas, with h = s - t: Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I (1993), II.1 and III.1.
 """
 
 from collections.abc import Callable
@@ -11,17 +11,16 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from labkit.base.joints import Field, Step
 from labkit.base.runtime import randn_like
-from labkit.base.shapes import TIME_TOLERANCE, Field, check_same_shape, check_sigma, expand_t
-
-Step = Callable[[Tensor, Tensor, Tensor], Tensor]
+from labkit.base.shapes import TIME_TOLERANCE, check_same_shape, check_sigma, expand_t, sigma_at
 
 
 def euler(field: Field) -> Step:
-    """x + dt u(x, t). Order 1, one evaluation a step."""
+    """x + h u(x, t). Order 1, one evaluation a step."""
 
-    def step(x: Tensor, t: Tensor, dt: Tensor) -> Tensor:
-        return x + dt * _slope(field, x, t)
+    def step(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        return x + _length(x, t, s) * slope(field, x, t)
 
     return step
 
@@ -29,10 +28,11 @@ def euler(field: Field) -> Step:
 def heun(field: Field) -> Step:
     """Average of the slopes at both ends, the far one predicted by Euler. Order 2, two evaluations a step."""
 
-    def step(x: Tensor, t: Tensor, dt: Tensor) -> Tensor:
-        k1 = _slope(field, x, t)
-        k2 = _slope(field, x + dt * k1, t + dt)
-        return x + dt / 2 * (k1 + k2)
+    def step(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        h = _length(x, t, s)
+        k1 = slope(field, x, t)
+        k2 = slope(field, x + h * k1, s)
+        return x + h / 2 * (k1 + k2)
 
     return step
 
@@ -40,9 +40,10 @@ def heun(field: Field) -> Step:
 def midpoint(field: Field) -> Step:
     """The slope half-way, predicted by half an Euler step. Order 2, two evaluations a step, none at the far end."""
 
-    def step(x: Tensor, t: Tensor, dt: Tensor) -> Tensor:
-        half = x + dt / 2 * _slope(field, x, t)
-        return x + dt * _slope(field, half, t + dt / 2)
+    def step(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        h = _length(x, t, s)
+        half = x + h / 2 * slope(field, x, t)
+        return x + h * slope(field, half, t + (s - t) / 2)
 
     return step
 
@@ -50,12 +51,32 @@ def midpoint(field: Field) -> Step:
 def rk4(field: Field) -> Step:
     """The classical Runge-Kutta method. Order 4, four evaluations a step."""
 
-    def step(x: Tensor, t: Tensor, dt: Tensor) -> Tensor:
-        k1 = _slope(field, x, t)
-        k2 = _slope(field, x + dt / 2 * k1, t + dt / 2)
-        k3 = _slope(field, x + dt / 2 * k2, t + dt / 2)
-        k4 = _slope(field, x + dt * k3, t + dt)
-        return x + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    def step(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        h, middle = _length(x, t, s), t + (s - t) / 2
+        k1 = slope(field, x, t)
+        k2 = slope(field, x + h / 2 * k1, middle)
+        k3 = slope(field, x + h / 2 * k2, middle)
+        k4 = slope(field, x + h * k3, s)
+        return x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+
+    return step
+
+
+def adams_bashforth2(field: Field) -> Step:
+    """x + h [(1 + r/2) u_n - (r/2) u_(n-1)], r = h_n / h_(n-1): order 2 for one evaluation a step, by memory.
+
+    The first step is Euler's, and so is any that does not begin where the last one ended: make a new one for every run.
+    """
+    last: tuple[Tensor, Tensor, Tensor, Tensor] | None = None  # slope, length, end and result of the last step
+
+    def step(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        nonlocal last
+        h, now = _length(x, t, s), slope(field, x, t)
+        goes_on = last is not None and last[3] is x and torch.equal(last[2], t)
+        before, r = (last[0], h / last[1]) if goes_on else (now, torch.ones_like(h))
+        x = x + h * ((1 + r / 2) * now - r / 2 * before)
+        last = now, h, s, x
+        return x
 
     return step
 
@@ -63,56 +84,56 @@ def rk4(field: Field) -> Step:
 def euler_maruyama(
     drift: Field, sigma: float | Callable[[Tensor], Tensor], generator: torch.Generator | None = None
 ) -> Step:
-    """x + dt b(x, t) + sigma_t sqrt(dt) xi with fresh xi ~ N(0, I) in every step, for dX = b dt + sigma_t dW.
+    """x + h b(x, t) + sigma_t sqrt(h) xi with fresh xi ~ N(0, I) in every step, for dX = b dt + sigma_t dW.
 
     `sigma` is the diffusion coefficient, a number >= 0 or a callable (B,) -> (B,); the noise comes in here, once.
+    The step raises ValueError for s < t: an SDE does not run backwards by its own drift.
     Kloeden, Platen: Numerical Solution of Stochastic Differential Equations (1992), section 9.1.
     """
     check_sigma(sigma)
 
-    def step(x: Tensor, t: Tensor, dt: Tensor) -> Tensor:
-        sigma_t = expand_t(sigma(t), x) if callable(sigma) else sigma
-        return x + dt * _slope(drift, x, t) + sigma_t * dt.sqrt() * randn_like(x, generator)
+    def step(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        h = _length(x, t, s)
+        if h.device.type == "cpu" and (h < 0).any():
+            raise ValueError("ts must be increasing for euler_maruyama: another SDE runs backwards")
+        return x + h * slope(drift, x, t) + sigma_at(sigma, t, x) * h.sqrt() * randn_like(x, generator)
 
     return step
 
 
+def sde_drift(velocity: Field, score: Field, sigma: float | Callable[[Tensor], Tensor]) -> Field:
+    """The drift u + sigma_t^2 / 2 * score, which with diffusion sigma_t keeps the flow's marginals, whatever sigma is.
+
+    `sigma` is a number or a callable (B,) -> (B,), the same that goes to `euler_maruyama`.
+    Score-Based Generative Modeling through Stochastic Differential Equations (2021), section 4.3, read backwards;
+    An Introduction to Flow Matching and Diffusion Models (2025), the SDE extension trick.
+    """
+    check_sigma(sigma)
+    return lambda x, t: velocity(x, t) + 0.5 * sigma_at(sigma, t, x) ** 2 * score(x, t)
+
+
 @torch.no_grad()
 def simulate(step: Step, x: Tensor, ts: Tensor, keep: bool = False) -> Tensor:
-    """Carry `x` (B, ...) along the grid: n = len(ts) - 1 updates, from ts[0] to ts[-1].
+    """Carry `x` (B, ...) along the grid: n = len(ts) - 1 steps, from ts[0] to ts[-1].
 
     Arguments:
-        step: `(x, t, dt) -> x`, called with t (B,) and dt a scalar tensor.
+        step: `(x, t, s) -> x at s`, called with t and s (B,), such as `heun(field)`.
         x: (B, ...) finite float start.
-        ts: (n + 1,) increasing times in [0, 1].
+        ts: (n + 1,) times in [0, 1], increasing (noise to data) or decreasing.
         keep: return the whole path (n + 1, B, ...) rather than its end (B, ...).
     Raises ValueError for a grid or a start that is none of this.
     """
-    ts = _check_start(x, ts)
+    ts = check_start(x, ts)
     path = [x]
-    for t, t_next in pairwise(ts):
-        x = step(x, t.expand(len(x)), t_next - t)
+    for t, s in pairwise(ts):
+        try:
+            x = step(x, t.expand(len(x)), s.expand(len(x)))
+        except TypeError as error:
+            error.add_note("simulate takes a step (x, t, s) -> x. Of a field heun(field) makes a step.")
+            raise
         if keep:
             path.append(x)
     return torch.stack(path) if keep else x
-
-
-@torch.no_grad()
-def adams_bashforth2(field: Field, x: Tensor, ts: Tensor) -> Tensor:
-    """Two-step Adams-Bashforth: order 2 for one evaluation a step, by remembering the last slope.
-
-    x + dt [(1 + r/2) u_n - (r/2) u_(n-1)] with r = dt_n / dt_(n-1); the first step is Euler's. Arguments as `simulate`.
-    """
-    ts = _check_start(x, ts)
-    before, dt_before = None, None
-    for t, t_next in pairwise(ts):
-        dt, slope = t_next - t, _slope(field, x, t.expand(len(x)))
-        if before is None:
-            before, dt_before = slope, dt  # two equal slopes make the first step Euler's
-        r = dt / dt_before
-        x = x + dt * ((1 + r / 2) * slope - r / 2 * before)
-        before, dt_before = slope, dt
-    return x
 
 
 @torch.no_grad()
@@ -125,23 +146,28 @@ def adaptive(field: Field, x: Tensor, ts: Tensor, *, rtol: float = 1e-5, atol: f
     """
     from torchdiffeq import odeint
 
-    ts = _check_start(x, ts)
+    ts = check_start(x, ts)
 
     def at(t: Tensor, x: Tensor) -> Tensor:
         # The guess of the first step's size would look beyond the grid, where fields need not exist.
-        return _slope(field, x, t.to(ts.dtype).clamp(ts[0], ts[-1]).expand(len(x)))
+        return slope(field, x, t.to(ts.dtype).clamp(ts.min(), ts.max()).expand(len(x)))
 
     return odeint(at, x, ts, rtol=rtol, atol=atol, method="dopri5", options={"step_t": ts[1:]})[-1]
 
 
-def _slope(field: Field, x: Tensor, t: Tensor) -> Tensor:
+def _length(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """s - t, ready to multiply x, in its precision."""
+    return expand_t(s - t, x).to(x.dtype)
+
+
+def slope(field: Field, x: Tensor, t: Tensor) -> Tensor:
     """field(x, t), refused if broadcasting would hide that it is not shaped like x."""
     value = field(x, t)
     check_same_shape("the field's value", value, x)
     return value
 
 
-def _check_start(x: Tensor, ts: Tensor) -> Tensor:
+def check_start(x: Tensor, ts: Tensor) -> Tensor:
     """Check a start and a grid, and return the grid on the device and in the precision of x."""
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim == 0:
         raise TypeError("x must be a floating-point tensor of shape (B, ...)")
@@ -150,25 +176,8 @@ def _check_start(x: Tensor, ts: Tensor) -> Tensor:
     if not isinstance(ts, Tensor) or ts.ndim != 1 or len(ts) < 2:
         came = f"shape {tuple(ts.shape)}" if isinstance(ts, Tensor) else type(ts).__name__
         raise ValueError(f"ts must be a 1-D tensor of at least two times; got {came}")
-    if not (ts[1:] > ts[:-1]).all():
-        raise ValueError("ts must be increasing: time runs from noise (0) to data (1)")
-    if not (ts[0] >= -TIME_TOLERANCE and ts[-1] <= 1 + TIME_TOLERANCE):
+    if not ((ts[1:] > ts[:-1]).all() or (ts[1:] < ts[:-1]).all()):
+        raise ValueError("ts must be increasing, from noise (0) to data (1), or decreasing")
+    if not (ts.min() >= -TIME_TOLERANCE and ts.max() <= 1 + TIME_TOLERANCE):
         raise ValueError(f"ts must lie in [0, 1]; got {ts[0]:.4g} to {ts[-1]:.4g}")
     return ts.to(device=x.device, dtype=torch.promote_types(x.dtype, torch.float32))
-
-
-def sde_drift(velocity: Field, score: Field, sigma: float | Callable[[Tensor], Tensor]) -> Field:
-    """The drift u + sigma_t^2 / 2 * score, which with diffusion sigma_t keeps the flow's marginals, whatever sigma is.
-
-    `sigma` is a number or a callable (B,) -> (B,), the same that goes to `euler_maruyama`.
-    Score-Based Generative Modeling through Stochastic Differential Equations (2021), section 4.3, read backwards;
-    An Introduction to Flow Matching and Diffusion Models (2025), the SDE extension trick.
-    """
-
-    check_sigma(sigma)
-
-    def field(x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        sigma_t = expand_t(sigma(t), x) if callable(sigma) else sigma
-        return velocity(x, t, y) + 0.5 * sigma_t**2 * score(x, t, y)
-
-    return field

@@ -8,18 +8,3 @@ from labkit.nn.dit import Attention, DiT, grid_positions, modulate, patchify, un
 from labkit.nn.mlp import MLP
 from labkit.nn.trace import flop_count, shape_trace
 from labkit.nn.unet import UNet
-
-__all__ = [
-    "MLP",
-    "Attention",
-    "ConvNet",
-    "DiT",
-    "ResNet",
-    "UNet",
-    "flop_count",
-    "grid_positions",
-    "modulate",
-    "patchify",
-    "shape_trace",
-    "unpatchify",
-]

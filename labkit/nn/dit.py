@@ -144,7 +144,8 @@ class DiT(nn.Module):
                 raise ValueError(f"{name} must be at least 1; got {value}")
         if width % heads:
             raise ValueError(f"heads must divide width; got width={width} and heads={heads}")
-        self.channels, self.num_classes, self.image_size, self.patch = channels, num_classes, image_size, patch
+        self.channels, self.image_size, self.patch = channels, image_size, patch
+        self.num_classes = self.null = num_classes
         self.conditioning = Conditioning(width, num_classes)
         self.stem = nn.Linear(channels * patch**2, width)
         positions = grid_positions(*_check_grid(image_size, image_size, patch), width)

@@ -39,7 +39,7 @@ class Conditioning(nn.Module):
         super().__init__()
         if num_classes is not None and num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, or None for a network without labels; got {num_classes}")
-        self.num_classes = num_classes
+        self.num_classes = self.null = num_classes
         self.time = nn.Sequential(FourierTime(dim), nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.label = None if num_classes is None else nn.Embedding(num_classes + 1, dim)
 
@@ -51,5 +51,5 @@ class Conditioning(nn.Module):
             return emb
         if y is None:
             y = torch.full(t.shape, self.num_classes, dtype=torch.int64, device=t.device)
-        check_labels(y, x, largest=self.num_classes)
+        check_labels(y, len(t))
         return emb + self.label(y)

@@ -23,7 +23,7 @@ class MLP(nn.Module):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1; got {value}")
         self.dim = dim
-        self.num_classes = num_classes
+        self.num_classes = self.null = num_classes
         self.conditioning = Conditioning(width, num_classes)
         layers: list[nn.Module] = [nn.Linear(dim + width, width), nn.SiLU()]
         for _ in range(depth - 1):

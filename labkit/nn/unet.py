@@ -29,6 +29,13 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(channels // 8, channels)
 
 
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """The layer with weights and bias 0: a branch that ends in it starts as x + 0, a network at the loss E|v|^2 / d."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class ResidualBlock(nn.Module):
     """x + f(x, emb): two 3x3 convolutions, with a scale and a shift from the conditioning vector between them."""
 
@@ -36,7 +43,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm_in, self.norm_out = group_norm(channels_in), group_norm(channels_out)
         self.conv_in = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.conv_out = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        self.conv_out = zeroed(nn.Conv2d(channels_out, channels_out, 3, padding=1))
         self.scale_shift = nn.Linear(emb_dim, 2 * channels_out)
         same = channels_in == channels_out
         self.shortcut = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
@@ -56,7 +63,7 @@ class Attention(nn.Module):
         self.heads = channels // head_dim if channels % head_dim == 0 else 1
         self.norm = group_norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = nn.Conv2d(channels, channels, 1)
+        self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, height, width = x.shape
@@ -96,7 +103,8 @@ class UNet(nn.Module):
         for name, value in {"channels": channels, "blocks": blocks, "patch": patch}.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1; got {value}")
-        self.channels, self.num_classes, self.patch = channels, num_classes, patch
+        self.channels, self.patch = channels, patch
+        self.num_classes = self.null = num_classes
         self.smallest = patch * 2 ** (len(widths) - 1)
         pixels = channels * patch**2
         self.conditioning = Conditioning(emb_dim, num_classes)
@@ -116,16 +124,7 @@ class UNet(nn.Module):
         )
         self.decoder = nn.ModuleList(level(c + w, w) for c, w in reversed(list(zip(above, widths, strict=True))))
         self.head_norm = group_norm(2 * widths[0])
-        self.head = nn.Conv2d(2 * widths[0], pixels, 3, padding=1)
-        self.initialize_weights()
-
-    def initialize_weights(self) -> None:
-        """Start simple: every residual branch ends in zeros, and so does the head; the first loss is E|v|^2 / d."""
-        for module in self.modules():
-            last = {ResidualBlock: "conv_out", Attention: "out", UNet: "head"}.get(type(module))
-            if last:
-                nn.init.zeros_(getattr(module, last).weight)
-                nn.init.zeros_(getattr(module, last).bias)
+        self.head = zeroed(nn.Conv2d(2 * widths[0], pixels, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         self._check(x)
