@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -17,18 +18,19 @@ FILES = {
     ".".join(path.relative_to(HOUSE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(HOUSE.rglob("*.py"))
 }
-STOREYS = [
-    "shapes runtime",
-    "assets schedules mixtures solvers metrics",
-    "paths nn",
-    "exact losses fields",
-    "data training pretrained sampling clouds",
-    "judge plotting diagrams plane player checks",
-    "widgets",
-    "commands",
-    "__main__",  # starts the commands, so it stands one step above them
-]
-FLOOR = {name: floor for floor, names in enumerate(STOREYS) for name in names.split()}
+ROOMS = "base flow nn data training measure show course".split()
+#: What each room may import. Everybody may import from a room of his own.
+BELOW = {
+    "base": set(),
+    "flow": {"base"},
+    "nn": {"base"},
+    "data": {"base"},
+    "training": {"base", "flow", "nn", "data"},
+    "measure": {"base", "flow", "nn", "data", "training"},
+    "show": {"base", "flow", "nn", "data", "training", "measure"},
+    "course": {"base", "flow", "nn", "data", "training", "measure", "show"},
+    "__main__": {"course"},
+}
 
 
 def imported(source, module, is_package=False):
@@ -48,17 +50,19 @@ def imported(source, module, is_package=False):
 
 
 def broken_rules(module, source, is_package=False):
-    """One sentence for every import in `source` that does not go strictly down, or stays in its own package."""
+    """One sentence for every import in `source` that goes to no room below, to a room's front door, or to itself."""
     own = module.split(".")[1]
     complaints = []
     for name in sorted(imported(source, module, is_package)):
         there = name.partition(".")[2].partition(".")[0]
-        if there not in FLOOR:
-            complaints.append(f"{module} imports {name}, which is on no floor")
-        elif there != own and FLOOR[there] >= FLOOR[own]:
-            complaints.append(f"{module} (floor {FLOOR[own]}) imports {name} (floor {FLOOR[there]})")
+        if there not in BELOW:
+            complaints.append(f"{module} imports {name}, which is in no room")
+        elif there != own and there not in BELOW[own]:
+            complaints.append(f"{module} imports {name}, which is not below {own}")
         elif name == module:
             complaints.append(f"{module} imports itself")
+        elif name == f"labkit.{there}":
+            complaints.append(f"{module} imports from the room {name}; inside the house imports name the file")
     return complaints
 
 
@@ -86,33 +90,51 @@ def loaded_by(statement):
 
 
 @pytest.mark.parametrize("module", FILES)
-def test_every_file_stands_on_a_floor_and_imports_go_strictly_down(module):
+def test_every_file_stands_in_a_room_and_imports_from_rooms_below_only(module):
     source, is_package = FILES[module].read_text(encoding="utf-8"), FILES[module].name == "__init__.py"
     if module == "labkit":
         assert not [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Import | ast.ImportFrom)]
         return
-    assert module.split(".")[1] in FLOOR, f"{module} is on no floor of {STOREYS}"
+    assert module.split(".")[1] in BELOW, f"{module} is in no room of {list(BELOW)}"
     assert broken_rules(module, source, is_package) == []
 
 
-def test_imports_inside_a_package_make_no_circle():
+def test_imports_inside_a_room_make_no_circle():
     assert cycle({module: path.read_text(encoding="utf-8") for module, path in FILES.items()}) is None
+
+
+def test_no_file_is_long():
+    assert {module: n for module, path in FILES.items() if (n := len(path.read_bytes().splitlines())) > 250} == {}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_says_what_it_is_for_and_opens_the_names_of_its_own_files_only(room):
+    source = FILES[f"labkit.{room}"].read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    assert 2 <= len(re.findall(r"[.](?=\s|$)", ast.get_docstring(tree))) <= 4
+    assert all(name.startswith(f"labkit.{room}.") for name in imported(source, f"labkit.{room}", True))
+    # A function called like its file would hide the file: `labkit.show.dials` must stay the file.
+    opened = {
+        alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert not opened & {module.rpartition(".")[2] for module in FILES if module.startswith(f"labkit.{room}.")}
 
 
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("labkit.schedules", "from labkit.training import fit"),
-        ("labkit.schedules", "from labkit import training"),
-        ("labkit.schedules", "import labkit.training as t"),
-        ("labkit.schedules", "from .training import fit"),
-        ("labkit.schedules", "from . import training"),
-        ("labkit.schedules", "def f():\n    if True:\n        from labkit.training import fit"),
-        ("labkit.schedules", "from labkit.solvers import euler"),  # the same floor is not down
-        ("labkit.nn.mlp", "from ..paths import GaussianPath"),
+        ("labkit.flow.schedules", "from labkit.training.loop import fit"),
+        ("labkit.flow.schedules", "from labkit.training import loop"),
+        ("labkit.flow.schedules", "import labkit.training.loop as t"),
+        ("labkit.flow.schedules", "from ..training.loop import fit"),
+        ("labkit.flow.schedules", "def f():\n    if True:\n        from labkit.training.loop import fit"),
+        ("labkit.flow.schedules", "from labkit.nn.mlp import MLP"),  # beside is not below
+        ("labkit.training.loop", "from labkit.measure.judge import Judge"),
+        ("labkit.measure.judge", "from labkit.show.figures import tile"),
         ("labkit.nn.mlp", "from labkit.nn.mlp import MLP"),
-        ("labkit.data", "from labkit.attic import box"),
-        ("labkit.data", "import labkit"),
+        ("labkit.nn.mlp", "from labkit.base import expand_t"),
+        ("labkit.data.images", "from labkit.attic import box"),
+        ("labkit.data.images", "import labkit"),
     ],
 )
 def test_the_rule_refuses_an_import_that_goes_up_sideways_or_nowhere(module, source):
@@ -122,15 +144,15 @@ def test_the_rule_refuses_an_import_that_goes_up_sideways_or_nowhere(module, sou
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("labkit.training", "from labkit.runtime import device\nimport torch, labkit.assets"),
+        ("labkit.training.loop", "from labkit.base.runtime import device\nimport torch, labkit.base.files"),
         (
             "labkit.nn.mlp",
-            "from labkit.nn.embeddings import Conditioning\nfrom . import embeddings\nfrom ..shapes import x",
+            "from labkit.nn.embeddings import Conditioning\nfrom . import embeddings\nfrom ..base.shapes import x",
         ),
-        ("labkit.__main__", "from labkit.commands.retrain import retrain"),
+        ("labkit.__main__", "from labkit.course.commands.retrain import retrain"),
     ],
 )
-def test_the_rule_allows_imports_that_go_down_or_stay_in_their_package(module, source):
+def test_the_rule_allows_imports_that_go_down_or_stay_in_their_room(module, source):
     assert broken_rules(module, source) == []
 
 
