@@ -3,19 +3,30 @@
 A new data set goes here, as a function that returns data and labels.
 """
 
-from labkit.data.images import LabelledImages, balanced_labels, mnist32, real_digits, to_float, to_uint8
+from labkit.data.images import (
+    Labelled,
+    balanced_labels,
+    balanced_subset,
+    fashion_mnist32,
+    labelled,
+    mnist32,
+    to_float,
+    to_uint8,
+)
 from labkit.data.points import checkerboard, moons
 from labkit.data.stream import batches, draws
 
 __all__ = [
-    "LabelledImages",
+    "Labelled",
     "balanced_labels",
+    "balanced_subset",
     "batches",
     "checkerboard",
     "draws",
+    "fashion_mnist32",
+    "labelled",
     "mnist32",
     "moons",
-    "real_digits",
     "to_float",
     "to_uint8",
 ]

@@ -1,72 +1,139 @@
-"""Data: small clouds in the plane, MNIST (which ships with the package) and Fashion-MNIST (which does not).
+"""Labelled images: MNIST, which ships with the package, Fashion-MNIST, which does not, and your own.
 
 Images are kept as uint8, on whatever device they are used on, and become float32 in [-1, 1] batch by batch.
 """
 
+import math
 import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn.functional import pad
 
 from labkit.base.files import asset
+from labkit.data.idx import FILES, read_idx
 
 SPLITS = ("train", "test")
-CLASSES = 10
+SLACK = 1e-5  # how far rounding may carry a pixel out of its range
 
 
-class LabelledImages(NamedTuple):
-    """`images` (N, 1, 32, 32) uint8 and `labels` (N,) int64 in 0..9."""
+class Labelled(NamedTuple):
+    """`images` (N, C, H, W), uint8 or float32 in [-1, 1], and `labels` (N,) int64 in 0..K-1."""
 
     images: Tensor
     labels: Tensor
 
 
-def mnist32(split: str) -> LabelledImages:
-    """MNIST, padded from 28x28 to 32x32 with background: 60,000 images for `train`, 10,000 for `test`.
+def mnist32(split: str) -> Labelled:
+    """MNIST, padded from 28x28 to 32x32 with background: 60,000 images for `train`, 10,000 for `test`, as uint8.
 
     The images ship with the package (CC BY-SA 3.0, Yann LeCun and Corinna Cortes; see the card `mnist.npz.json`).
     Raises ValueError for another split or a damaged file.
     """
     _check_split(split)
     with np.load(asset("mnist.npz")) as arrays:
-        return _pad32(arrays[f"{split}_images"], arrays[f"{split}_labels"])
+        return labelled(arrays[f"{split}_images"], arrays[f"{split}_labels"], multiple=32)
 
 
-def fashion_mnist32(split: str, *, retries: int = 3) -> LabelledImages:
-    """Fashion-MNIST (MIT licence, Zalando), padded to 32x32 like `mnist32`; it is read from disk or downloaded.
+def fashion_mnist32(split: str) -> Labelled:
+    """Fashion-MNIST (MIT licence, Zalando), padded to 32x32 like `mnist32`, from its four idx files, plain or .gz.
 
-    Looked for in the folder LABKIT_DATA (the layout of torchvision: FashionMNIST/raw/), else in ~/.cache/labkit;
-    where it is missing torchvision downloads it there, with up to `retries` attempts.
-    Raises ValueError for another split, RuntimeError with what to do if the download fails.
+    They are looked for in the folder LABKIT_DATA and in its FashionMNIST/raw, where torchvision puts them.
+    Raises ValueError for another split, and with what to do where files are missing or damaged.
     """
     _check_split(split)
-    from torchvision.datasets import FashionMNIST  # imported late: torchvision takes a second to load
-
-    root = Path(os.environ.get("LABKIT_DATA") or Path.home() / ".cache" / "labkit")
-    error: Exception | None = None
-    for _ in range(max(1, retries)):
-        try:
-            found = FashionMNIST(root, train=split == "train", download=True)
-            return _pad32(found.data.numpy(), found.targets.numpy())
-        except (OSError, RuntimeError) as caught:
-            error = caught
-    raise RuntimeError(
-        f"Fashion-MNIST is not in {root} and could not be downloaded ({error}). Put the four idx files into "
-        f"{root / 'FashionMNIST' / 'raw'}, or set LABKIT_DATA to a folder that has FashionMNIST/raw"
+    root = os.environ.get("LABKIT_DATA", "")
+    for folder in (Path(root, "FashionMNIST", "raw"), Path(root)):
+        if root and any((folder / f"{FILES['train_images']}{end}").is_file() for end in ("", ".gz")):
+            return labelled(read_idx(folder, f"{split}_images"), read_idx(folder, f"{split}_labels"), multiple=32)
+    raise ValueError(
+        f"Fashion-MNIST does not ship. Put its four idx files ({', '.join(FILES.values())}, plain or .gz; from "
+        "https://github.com/zalandoresearch/fashion-mnist) into a folder and set the environment variable LABKIT_DATA "
+        f"to it; it is {root!r} now"
     )
+
+
+def labelled(
+    images: ArrayLike | Tensor,
+    labels: ArrayLike | Tensor,
+    *,
+    value_range: tuple[float, float] | None = None,
+    multiple: int = 1,
+) -> Labelled:
+    """Your own images and labels, checked and brought into the form that networks and `batches` take.
+
+    Arguments:
+        images: (N, H, W) or (N, C, H, W), numpy or torch: uint8, which is kept, or float in [-1, 1].
+        labels: N whole numbers 0..K-1, every one of which occurs.
+        value_range: (lo, hi), the values of black and white, if they are others: they are mapped to -1 and 1.
+        multiple: height and width are padded to a multiple of it, evenly, with background (uint8 0, float -1).
+    Raises ValueError or TypeError with what came and what to do, for [0, 1] without a `value_range` above all.
+    """
+    x = _pixels(images, value_range)
+    if multiple < 1:
+        raise ValueError(f"multiple must be at least 1; got {multiple}")
+    down, right = (-size % multiple for size in x.shape[2:])
+    edges = (right // 2, right - right // 2, down // 2, down - down // 2)
+    return Labelled(pad(x, edges, value=0 if x.dtype == torch.uint8 else -1), _classes(labels, len(x)))
+
+
+def _pixels(images: ArrayLike | Tensor, value_range: tuple[float, float] | None) -> Tensor:
+    """Images as (N, C, H, W), uint8 or float32 in [-1, 1]."""
+    x = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images, order="C"))
+    x = x[:, None] if x.ndim == 3 else x
+    if x.ndim != 4 or not x.numel():
+        raise ValueError(f"images must have shape (N, H, W) or (N, C, H, W); got {tuple(x.shape)}")
+    if value_range is None and x.dtype == torch.uint8:
+        return x
+    if value_range is None and not x.is_floating_point():
+        raise TypeError(f"images must be uint8 or float, or come with their value_range=(lo, hi); got {x.dtype}")
+    lo, hi = (-1.0, 1.0) if value_range is None else value_range
+    if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
+        raise ValueError(f"value_range must be (lo, hi), finite and lo < hi; got {value_range}")
+    least, most = x.min().item(), x.max().item()
+    mapped = x.float() if value_range is None else (x.float() - lo) * (2 / (hi - lo)) - 1
+    if not mapped.abs().max() <= 1 + SLACK:  # written so that NaN fails too
+        raise ValueError(
+            f"images must lie in [{lo:g}, {hi:g}]; got {least:.4g} to {most:.4g}. value_range=(lo, hi) says what black "
+            "and white are"
+        )
+    if value_range is None and least >= 0:
+        raise ValueError(
+            f"images from {least:.4g} to {most:.4g} have no value below 0, but black is -1 here. value_range=(lo, hi) "
+            "says what black and white are, for example (0, 1)"
+        )
+    return mapped.clamp(-1, 1)
+
+
+def _classes(labels: ArrayLike | Tensor, n: int) -> Tensor:
+    """Labels as int64 (n,), all of 0..K-1."""
+    array = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if array.dtype.kind not in "iu":
+        raise TypeError(
+            f"labels must be whole numbers 0..K-1; got {array.dtype}. numpy.unique(labels, return_inverse=True)[1] "
+            "numbers any others"
+        )
+    if array.shape != (n,):
+        raise ValueError(f"labels must have shape ({n},), one for each image; got {array.shape}")
+    y = torch.from_numpy(array.astype(np.int64))
+    found = y.unique().tolist()
+    if found[0] == 1 and found == list(range(1, len(found) + 1)):
+        raise ValueError(f"labels run from 1 to {found[-1]}; count from 0: labels - 1")
+    if found != list(range(len(found))):
+        raise ValueError(
+            f"labels must be 0..K-1, each of which occurs; got {len(found)} different ones, from {found[0]} to "
+            f"{found[-1]}. numpy.unique(labels, return_inverse=True)[1] numbers them so"
+        )
+    return y.to(labels.device) if isinstance(labels, Tensor) else y
 
 
 def _check_split(split: str) -> None:
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {split!r}")
-
-
-def _pad32(images: np.ndarray, labels: np.ndarray) -> LabelledImages:
-    return LabelledImages(pad(torch.from_numpy(images)[:, None], (2, 2, 2, 2)), torch.from_numpy(labels).long())
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -79,21 +146,22 @@ def to_uint8(x: Tensor) -> Tensor:
     return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
-def real_digits(n: int, seed: int = 0) -> LabelledImages:
-    """n training images drawn at random, the classes balanced, with their labels.
+def balanced_subset(data: Labelled, n: int, seed: int = 0) -> Labelled:
+    """n images of `data` drawn at random, the classes balanced as in `balanced_labels`, with their labels.
 
-    Raises ValueError for more than the training set can balance.
+    Raises ValueError for more than `data` can balance.
     """
-    images, labels = mnist32("train")
-    if not 1 <= n <= (most := CLASSES * labels.bincount().min().item()):
+    labels = data.labels.cpu()
+    counts = labels.bincount()
+    if not 1 <= n <= (most := len(counts) * counts.min().item()):
         raise ValueError(f"n must lie in 1..{most}, so that the classes can be balanced; got {n}")
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    y = balanced_labels(n, CLASSES)
+    y = balanced_labels(n, len(counts))
     chosen = torch.empty_like(y)
-    for digit in range(CLASSES):
-        wanted = (y == digit).nonzero()[:, 0]
-        chosen[wanted] = order[labels[order] == digit][: len(wanted)]
-    return LabelledImages(images[chosen], y)
+    for k in range(len(counts)):
+        wanted = (y == k).nonzero()[:, 0]
+        chosen[wanted] = order[labels[order] == k][: len(wanted)]
+    return Labelled(data.images[chosen.to(data.images.device)], y.to(data.labels.device))
 
 
 def balanced_labels(n: int, num_classes: int) -> Tensor:

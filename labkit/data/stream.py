@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from labkit.base.conditions import Condition, check_condition, rows
 from labkit.data.images import to_float
 
 
@@ -12,8 +13,8 @@ class batches:  # noqa: N801 - used like a function: `for z, y in batches(...)`
     """An endless stream of `(z, y)` batches, shuffled anew in every epoch (whose remainder below a batch is dropped).
 
     Arguments:
-        images: (N, ...) data; uint8 images come out as float32 in [-1, 1]. Batches live on its device.
-        labels: (N,) labels, on the same device.
+        data: (N, ...) of anything; uint8 images come out as float32 in [-1, 1]. Batches live on its device.
+        y: the condition of every sample, on the same device: labels (N,), tokens (N, L, D), or a tuple of such.
         batch_size: samples a batch, 1..N.
         generator: a CPU generator that draws the permutations (default: a fresh one, seeded from torch's global one).
 
@@ -21,40 +22,37 @@ class batches:  # noqa: N801 - used like a function: `for z, y in batches(...)`
     Raises ValueError if the lengths differ or the batch does not fit.
     """
 
-    def __init__(
-        self, images: Tensor, labels: Tensor, batch_size: int, generator: torch.Generator | None = None
-    ) -> None:
-        if len(images) != len(labels):
-            raise ValueError(f"images and labels must have the same length; got {len(images)} and {len(labels)}")
-        if not 1 <= batch_size <= len(images):
-            raise ValueError(f"batch_size must lie in 1..{len(images)}, the number of images; got {batch_size}")
-        self.images, self.labels, self.batch_size = images, labels, batch_size
+    def __init__(self, data: Tensor, y: Condition, batch_size: int, generator: torch.Generator | None = None) -> None:
+        check_condition(y, len(data))
+        if not 1 <= batch_size <= len(data):
+            raise ValueError(f"batch_size must lie in 1..{len(data)}, the number of samples; got {batch_size}")
+        self.data, self.y, self.batch_size = data, y, batch_size
         self.generator = generator or torch.Generator().manual_seed(int(torch.randint(2**31, ())))
         self._shuffle()
 
     def _shuffle(self) -> None:
         self._epoch_state = self.generator.get_state()
-        order = torch.randperm(len(self.images), generator=self.generator)
-        self._order, self._place = order.to(self.images.device), 0
+        order = torch.randperm(len(self.data), generator=self.generator)
+        self._order, self._place = order.to(self.data.device), 0
 
     def __iter__(self) -> "batches":
         return self
 
-    def __next__(self) -> tuple[Tensor, Tensor]:
-        if self._place + self.batch_size > len(self.images):
+    def __next__(self) -> tuple[Tensor, Condition]:
+        if self._place + self.batch_size > len(self.data):
             self._shuffle()
         chosen = self._order[self._place : self._place + self.batch_size]
         self._place += self.batch_size
-        return to_float(self.images[chosen]), self.labels[chosen]
+        return to_float(self.data[chosen]), rows(self.y, chosen)
 
     def state_dict(self) -> dict:
         """The place in the stream: position, and the generator's states at the start of the epoch and now."""
-        here = {"length": len(self.images), "batch_size": self.batch_size, "place": self._place}
+        here = {"length": len(self.data), "batch_size": self.batch_size, "place": self._place}
         return here | {"epoch": self._epoch_state, "now": self.generator.get_state()}
 
     def load_state_dict(self, state: dict) -> None:
         """Go to the place that `state_dict` described. Raises ValueError if that was another stream's."""
-        for name, own in {"length": len(self.images), "batch_size": self.batch_size}.items():
+        for name, own in {"length": len(self.data), "batch_size": self.batch_size}.items():
             if state[name] != own:
                 raise ValueError(f"the state is of a stream with {name} {state[name]}; this one has {own}")
         self.generator.set_state(state["epoch"])

@@ -1,10 +1,29 @@
 """Training: the loop `fit`, its checkpoints, the recipes of what ships, and loading it.
 
-Nothing here judges samples: that is the next room, `labkit.measure`.
+A new recipe goes here. Nothing here judges samples: that is the next room, `labkit.measure`.
 """
 
-from labkit.training.loop import History, PowerAverage, fit
-from labkit.training.pretrained import load_pretrained, save_pretrained
-from labkit.training.recipes import RECIPES
+from labkit.training.average import PowerAverage
+from labkit.training.cards import Details, Network, Training, images_seen
+from labkit.training.loop import History, LossFn, fit, steps_within
+from labkit.training.pretrained import load_pretrained, names, save_pretrained
+from labkit.training.recipes import RECIPES, Recipe, classification_loss, flow_loss
 
-__all__ = ["RECIPES", "History", "PowerAverage", "fit", "load_pretrained", "save_pretrained"]
+__all__ = [
+    "RECIPES",
+    "Details",
+    "History",
+    "LossFn",
+    "Network",
+    "PowerAverage",
+    "Recipe",
+    "Training",
+    "classification_loss",
+    "fit",
+    "flow_loss",
+    "images_seen",
+    "load_pretrained",
+    "names",
+    "save_pretrained",
+    "steps_within",
+]

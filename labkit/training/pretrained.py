@@ -4,12 +4,8 @@ import torch
 from torch import nn
 
 from labkit.base.files import FOLDER, Card, read_weights, write_weights
-from labkit.nn.convnet import ConvNet, ResNet
-from labkit.nn.dit import DiT
-from labkit.nn.mlp import MLP
-from labkit.nn.unet import UNet
-
-ARCHITECTURES = {"ConvNet": ConvNet, "DiT": DiT, "MLP": MLP, "ResNet": ResNet, "UNet": UNet}
+from labkit.flow.paths import convert
+from labkit.training.cards import network_of
 
 
 def names() -> list[str]:
@@ -18,41 +14,39 @@ def names() -> list[str]:
 
 
 def load_pretrained(name: str, device: torch.device | str | None = None) -> tuple[nn.Module, Card]:
-    """Load a shipped model: `(model in eval mode with its averaged weights, card)`.
+    """Load a shipped model, frozen and in eval mode: `(model with its averaged weights, card)`.
 
-    The card's details say how it was trained and what it scored. `device` defaults to the CPU.
+    A generator gives the velocity, whatever its network predicts: the card says what, and on which path. The card also
+    says how it was trained and what it scored: `labkit.training.Details.of(card)`. `device` defaults to the CPU.
     Raises ValueError for a name that does not ship, and for a damaged or foreign weights file.
     """
+    network, card = load_network(name, device)
+    made = network_of(card)
+    if made.predicts in (None, "velocity"):
+        return network, card
+    return convert(network, made.gaussian_path(), made.predicts, "velocity").eval(), card
+
+
+def load_network(name: str, device: torch.device | str | None = None) -> tuple[nn.Module, Card]:
+    """`load_pretrained`, but the network as it was trained, which may predict something else than the velocity."""
     if name not in names():
         raise ValueError(f"no pretrained model is called {name!r}; there are {', '.join(names()) or 'none'}")
     state_dict, card = read_weights(FOLDER / f"{name}.safetensors")
     try:
-        model = build(card)
-        model.load_state_dict(state_dict)
+        network = network_of(card).build()
+        network.load_state_dict(state_dict)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{name}.safetensors does not hold the model that its card describes: {error}") from error
-    return model.to(device).eval().requires_grad_(False), card
+    return network.to(device).eval().requires_grad_(False), card
 
 
-def save_pretrained(name: str, model: nn.Module, card: Card) -> Card:
-    """Write a model's weights and card into the assets. `card.details["model"]` describes it, see `build`.
+def save_pretrained(name: str, network: nn.Module, card: Card) -> Card:
+    """Write a network's weights and card into the assets. `card.details["model"]` describes it, see `cards.Network`.
 
     Raises ValueError, before anything is written, if the weights do not fit what the card describes.
     """
     try:
-        build(card).load_state_dict(model.state_dict())
+        network_of(card).build().load_state_dict(network.state_dict())
     except RuntimeError as error:
         raise ValueError(f"the card does not describe this model: {error}") from error
-    return write_weights(FOLDER / f"{name}.safetensors", model.state_dict(), card)
-
-
-def build(card: Card) -> nn.Module:
-    """The untrained model that a card describes: `details["model"] = {"class": "UNet", "arguments": {...}}`.
-
-    Raises ValueError if it describes none.
-    """
-    try:
-        description = card.details["model"]
-        return ARCHITECTURES[description["class"]](**description["arguments"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"the card of {card.title!r} describes no model that can be built: {error!r}") from error
+    return write_weights(FOLDER / f"{name}.safetensors", network.state_dict(), card)

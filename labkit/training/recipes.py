@@ -1,64 +1,62 @@
 """What each model that ships is made of and how it was trained: one recipe for commands, benchmarks and lessons."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
-from labkit.base.conditions import drop_labels
-from labkit.flow.losses import cfm_loss
+from labkit.base.conditions import Condition, drop_condition, null_of
+from labkit.flow.losses import cfm_loss, dsm_loss, eps_loss
 from labkit.flow.paths import GaussianPath
+from labkit.training.cards import Network
 from labkit.training.loop import LossFn
 
-RECIPES = {
-    "mnist-unet": {
-        "title": "Class-conditional flow matching U-Net for MNIST 1x32x32, labels 0..9 and null 10",
-        "model": {
-            "class": "UNet",
-            "arguments": {"channels": 1, "num_classes": 10, "widths": (32, 64, 96), "blocks": 1, "patch": 2},
-        },
-        "trained": {"batch_size": 128, "steps": 20_000, "lr": 3e-3, "drop": 0.1},
-    },
-    "mnist-unet-weak": {
-        "title": "A smaller U-Net for the same task, stopped early: the worse model of autoguidance",
-        "model": {"class": "UNet", "arguments": {"channels": 1, "num_classes": 10, "widths": (16, 32, 48), "patch": 2}},
-        "trained": {"batch_size": 64, "steps": 1_500, "lr": 3e-3, "drop": 0.1},
-    },
-    "mnist-dit": {
-        "title": "Class-conditional flow matching transformer for MNIST 1x32x32, labels 0..9 and null 10",
-        "model": {
-            "class": "DiT",
-            "arguments": {"channels": 1, "num_classes": 10, "patch": 4, "width": 128, "depth": 4, "heads": 4},
-        },
-        "trained": {"batch_size": 64, "steps": 5_600, "lr": 3e-3, "drop": 0.1},
-    },
-    "mnist-judge": {
-        "title": "Classifier of MNIST digits 1x32x32: the judge of the course's measurements",
-        "model": {"class": "ConvNet", "arguments": {"widths": (24, 48, 96), "dim": 128}},
-        "trained": {"batch_size": 128, "steps": 4_000, "lr": 3e-3, "jitter": 0.15},
-    },
-    "mnist-judge-2": {
-        "title": "Classifier of MNIST digits 1x32x32 of another architecture: the second opinion",
-        "model": {"class": "ResNet", "arguments": {"widths": (24, 48, 96)}},
-        "trained": {"batch_size": 128, "steps": 4_000, "lr": 3e-3, "jitter": 0.15},
-    },
-}
+LOSSES = {"velocity": cfm_loss, "eps": eps_loss, "score": dsm_loss}
 
 
-def flow(trained: dict) -> LossFn:
-    """The loss of a class-conditional field."""
-    path = GaussianPath()
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is made and trained.
 
-    def loss_fn(model: nn.Module, z: Tensor, y: Tensor) -> Tensor:
-        return cfm_loss(model, path, z, drop_labels(y, trained["drop"], model.num_classes))
+    drop: for a generator, the share of conditions dropped in training, for guidance.
+    jitter: for a classifier, how far images are moved, see `jitter`.
+    """
+
+    title: str
+    network: Network
+    batch_size: int
+    steps: int
+    lr: float
+    drop: float | None = None
+    jitter: float | None = None
+
+    def loss_fn(self) -> LossFn:
+        """The loss that `fit` takes."""
+        if self.network.predicts is None:
+            return classification_loss(self.jitter or 0.0)
+        return flow_loss(self.network.gaussian_path(), self.drop or 0.0, self.network.predicts)
+
+
+def flow_loss(path: GaussianPath, drop: float, predicts: str = "velocity") -> LossFn:
+    """The loss of a conditional model of which a share `drop` of the conditions is dropped: velocity, eps or score.
+
+    Raises ValueError for another prediction.
+    """
+    if predicts not in LOSSES:
+        raise ValueError(f"predicts must be one of {', '.join(LOSSES)}; got {predicts!r}")
+
+    def loss_fn(model: nn.Module, z: Tensor, y: Condition) -> Tensor:
+        return LOSSES[predicts](model, path, z, drop_condition(y, drop, null_of(model)))
 
     return loss_fn
 
 
-def classification(trained: dict) -> LossFn:
-    """The loss of a classifier."""
+def classification_loss(amount: float) -> LossFn:
+    """The loss of a classifier of images that are moved a little, see `jitter`."""
 
     def loss_fn(model: nn.Module, z: Tensor, y: Tensor) -> Tensor:
-        return cross_entropy(model(jitter(z, trained["jitter"])), y)
+        return cross_entropy(model(jitter(z, amount)), y)
 
     return loss_fn
 
@@ -70,3 +68,62 @@ def jitter(z: Tensor, amount: float) -> Tensor:
     rows = torch.stack((torch.stack((cos, -sin, u[2]), 1), torch.stack((sin, cos, u[3]), 1)), 1)  # (B, 2, 3)
     # What comes in at the border is 0, so the background is moved there and back.
     return grid_sample(z + 1, affine_grid(rows, list(z.shape), align_corners=False), align_corners=False) - 1
+
+
+RECIPES = {
+    "mnist-unet": Recipe(
+        "Class-conditional flow matching U-Net for MNIST 1x32x32, labels 0..9 and null 10",
+        Network(
+            "UNet",
+            {"channels": 1, "num_classes": 10, "widths": [32, 64, 96], "blocks": 1, "patch": 2},
+            predicts="velocity",
+            path="linear",
+        ),
+        batch_size=128,
+        steps=20_000,
+        lr=3e-3,
+        drop=0.1,
+    ),
+    "mnist-unet-weak": Recipe(
+        "A smaller U-Net for the same task, stopped early: the worse model of autoguidance",
+        Network(
+            "UNet",
+            {"channels": 1, "num_classes": 10, "widths": [16, 32, 48], "patch": 2},
+            predicts="velocity",
+            path="linear",
+        ),
+        batch_size=64,
+        steps=1_500,
+        lr=3e-3,
+        drop=0.1,
+    ),
+    "mnist-dit": Recipe(
+        "Class-conditional flow matching transformer for MNIST 1x32x32, labels 0..9 and null 10",
+        Network(
+            "DiT",
+            {"channels": 1, "num_classes": 10, "patch": 4, "width": 128, "depth": 4, "heads": 4},
+            predicts="velocity",
+            path="linear",
+        ),
+        batch_size=64,
+        steps=5_600,
+        lr=3e-3,
+        drop=0.1,
+    ),
+    "mnist-judge": Recipe(
+        "Classifier of MNIST digits 1x32x32: the judge of the course's measurements",
+        Network("ConvNet", {"widths": [24, 48, 96], "dim": 128}),
+        batch_size=128,
+        steps=4_000,
+        lr=3e-3,
+        jitter=0.15,
+    ),
+    "mnist-judge-2": Recipe(
+        "Classifier of MNIST digits 1x32x32 of another architecture: the second opinion",
+        Network("ResNet", {"widths": [24, 48, 96]}),
+        batch_size=128,
+        steps=4_000,
+        lr=3e-3,
+        jitter=0.15,
+    ),
+}

@@ -1,0 +1,129 @@
+"""What the card of a model says, in one schema for whoever writes and whoever reads it.
+
+`Details.of(card)` reads `card.details`: how the network is made, how it was trained and what it scores.
+"""
+
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from torch import nn
+
+from labkit.base.files import Card
+from labkit.flow.paths import GaussianPath
+from labkit.flow.schedules import Cosine, Linear, SquareRoot
+from labkit.nn.convnet import ConvNet, ResNet
+from labkit.nn.dit import DiT
+from labkit.nn.mlp import MLP
+from labkit.nn.unet import UNet
+
+ARCHITECTURES = {"ConvNet": ConvNet, "DiT": DiT, "MLP": MLP, "ResNet": ResNet, "UNet": UNet}
+SCHEDULES = {"linear": Linear, "square root": SquareRoot, "cosine": Cosine}
+SPELLED = {"kind": "class", "started_from": "started from"}  # keys on a card that are no names in Python
+
+
+@dataclass(frozen=True)
+class Network:
+    """How a network is built, what it predicts and on which path.
+
+    kind: a key of ARCHITECTURES; `arguments` are its keywords.
+    predicts: velocity, score, eps or z; None for a classifier.
+    path: a key of SCHEDULES; None for a classifier.
+    """
+
+    kind: str
+    arguments: dict[str, Any]
+    predicts: str | None = None
+    path: str | None = None
+
+    def build(self) -> nn.Module:
+        """The network, untrained. Raises ValueError if the description is none of a network."""
+        try:
+            return ARCHITECTURES[self.kind](**self.arguments)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no network can be built of {self.kind!r} and {self.arguments}: {error!r}") from error
+
+    def gaussian_path(self) -> GaussianPath:
+        """The path that it was trained on. Raises ValueError for a name that is no schedule's."""
+        if self.path not in SCHEDULES:
+            raise ValueError(f"path must be one of {', '.join(SCHEDULES)}; got {self.path!r}")
+        return GaussianPath(SCHEDULES[self.path]())
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: what was asked for, what it took, and on which weights it began (None: on random ones).
+
+    `seconds` are those of the loop, `precision` that of the forward passes, `started` the day; `sha256` is that of the
+    weights that came of it, given for an earlier training only: the card has that of the last.
+    """
+
+    batch_size: int
+    steps: int
+    lr: float
+    seed: int
+    drop: float | None = None
+    jitter: float | None = None
+    precision: str | None = None
+    weights: str = "EMA"
+    seconds: int | None = None
+    profile: str | None = None
+    started: str | None = None
+    machine: str | None = None
+    revision: str | None = None
+    sha256: str | None = None
+    started_from: "Training | None" = None
+
+    def images_seen(self) -> int:
+        """Images trained on, a repeated one counted again, those of the earlier trainings included."""
+        before = 0 if self.started_from is None else self.started_from.images_seen()
+        return before + self.steps * self.batch_size
+
+
+@dataclass(frozen=True)
+class Details:
+    """All that the card of a model says beside title, source and licence.
+
+    figures: what it scores by its own training's measure, {what: value}; measured: what judges found, see the command
+    `measure`.
+    """
+
+    model: Network
+    parameters: int
+    trained: Training
+    figures: dict[str, float]
+    measured: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, card: Card) -> "Details":
+        """Read a card. Raises ValueError if it is none of a model, naming what is unknown or missing."""
+        return _read(cls, card.details, card)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What goes on a card as its `details`."""
+        return _written(self)
+
+
+def network_of(card: Card) -> Network:
+    """How the network of a card is made. Raises ValueError if the card does not say."""
+    if "model" not in card.details:
+        raise ValueError(f"the card of {card.title!r} describes no model")
+    return _read(Network, card.details["model"], card)
+
+
+def images_seen(card: Card) -> int:
+    """How many images a model was trained on, a repeated one counted again, over all the trainings on its card."""
+    return Details.of(card).trained.images_seen()
+
+
+def _written(record: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the dataclasses above
+    values = {SPELLED.get(f.name, f.name): getattr(record, f.name) for f in fields(record)}
+    return {key: _written(v) if is_dataclass(v) else v for key, v in values.items() if v is not None}
+
+
+def _read(kind: type, values: dict[str, Any], card: Card) -> Any:  # noqa: ANN401 - a `kind`
+    names = {SPELLED.get(f.name, f.name): f.name for f in fields(kind)}
+    inner = {"model": Network, "trained": Training, "started from": Training}
+    try:
+        return kind(**{names[key]: _read(inner[key], v, card) if key in inner else v for key, v in values.items()})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the card of {card.title!r} has no good {kind.__name__.lower()}: {error}") from error

@@ -1,0 +1,76 @@
+"""Checkpoints: a training in the middle, in one file, from which it goes on as if nothing had happened."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from labkit.base.files import atomic_write
+
+
+class Checkpoint:
+    """All of a training that changes, to be saved to one file and loaded from it.
+
+    Arguments:
+        parts: {name: part}; each part has `state_dict()` and `load_state_dict(state)`, as modules and optimisers do.
+        settings: plain values that must be the same for a training to go on.
+    """
+
+    def __init__(self, parts: dict[str, Any], settings: dict[str, Any]) -> None:
+        self.parts, self.settings = parts, settings
+
+    def save(self, path: Path) -> None:
+        """Replace the file at `path`; interrupted, that leaves the old one. Parts without `state_dict` are left out."""
+        states = {name: part.state_dict() for name, part in self.parts.items() if hasattr(part, "state_dict")}
+        with atomic_write(path) as temporary:
+            torch.save({"settings": self.settings, "parts": states}, temporary)
+
+    def load(self, state: dict, path: Path) -> None:
+        """Load what `read_checkpoint` read from `path`: all parts or, with a ValueError that says why, none."""
+        if state["settings"] != self.settings:
+            raise ValueError(f"{path} is from another training: it has {state['settings']}, this one {self.settings}")
+        for name, part in self.parts.items():
+            if name not in state["parts"] or not hasattr(part, "load_state_dict"):
+                raise ValueError(
+                    f"to resume, {name} must have state_dict and load_state_dict, as labkit.data.batches has"
+                )
+        before = {name: deepcopy(part.state_dict()) for name, part in self.parts.items()}
+        try:
+            for name, part in self.parts.items():
+                part.load_state_dict(state["parts"][name])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            for name, part in self.parts.items():
+                part.load_state_dict(before[name])
+            raise ValueError(f"{path} is from another training: its {name} does not fit: {error}") from error
+
+
+def read_checkpoint(path: Path) -> dict:
+    """The content of a checkpoint, on the CPU. Raises ValueError if there is none at `path`."""
+    if not path.is_file():
+        raise ValueError(f"resume={str(path)!r} is no file; start without resume, or name a checkpoint that fit wrote")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is none of its own
+        raise ValueError(f"{path} is no checkpoint that can be read: {error}") from error
+    if not isinstance(state, dict) or state.keys() != {"settings", "parts"} or "history" not in state["parts"]:
+        raise ValueError(f"{path} is no checkpoint that this version of fit wrote")
+    return state
+
+
+class RandomState:
+    """Torch's global random numbers on the CPU and on a device, as a part of a checkpoint."""
+
+    def __init__(self, on: torch.device) -> None:
+        self.on = on
+
+    def state_dict(self) -> dict:
+        """The states of the generators."""
+        cuda = {"cuda": torch.cuda.get_rng_state(self.on)} if self.on.type == "cuda" else {}
+        return {"cpu": torch.get_rng_state()} | cuda
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from what `state_dict` gave, here or on another device."""
+        torch.set_rng_state(state["cpu"])
+        if "cuda" in state and self.on.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"], self.on)
