@@ -3,6 +3,7 @@
 import math
 from numbers import Real
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -19,7 +20,7 @@ def require(right: bool, sentence: str) -> None:
 
 def require_like(value: object, truth: Tensor, name: str = "the answer") -> None:
     """Require a finite tensor shaped like `truth`, so that broadcasting cannot hide a wrong shape."""
-    require(isinstance(value, Tensor), f"{name} should be a tensor; it is {_kind(value)}")
+    require(isinstance(value, Tensor), f"{name} should be a tensor; it is {kind(value)}")
     shapes = f"{tuple(truth.shape)}; it has {tuple(value.shape)}"
     require(value.shape == truth.shape, f"{name} should have shape {shapes}")
     require(bool(value.isfinite().all()), f"{name} holds inf or NaN")
@@ -27,13 +28,17 @@ def require_like(value: object, truth: Tensor, name: str = "the answer") -> None
 
 def require_number(value: object, name: str = "the answer") -> float:
     """Require one finite number, or a tensor of one, and return it as a float."""
-    shape = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else _kind(value)
-    require(
-        isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1),
-        f"{name} should be a number; it is {shape}",
-    )
+    single = isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+    require(single, f"{name} should be a number; it is {kind(value)}")
     require(math.isfinite(value), f"{name} is {float(value)}")
     return float(value)
+
+
+def require_verdict(value: object) -> bool:
+    """Require True or False, of Python, numpy or torch, and return it as a bool."""
+    value = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    require(isinstance(value, bool | numpy.bool_), f"the answer should be True or False; it is {kind(value)}")
+    return bool(value)
 
 
 def require_close(
@@ -58,5 +63,8 @@ def gap(value: Tensor, truth: Tensor) -> float:
     return ((value - truth).abs().max() / scale).item()
 
 
-def _kind(value: object) -> str:
+def kind(value: object) -> str:
+    """What a value is, in words that end a sentence."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
     return "None: is a `return` missing?" if value is None else f"of type {type(value).__name__}"

@@ -5,15 +5,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from labkit.base.shapes import Field
-from labkit.course.require import gap, require, require_like
+from labkit.base.joints import Field
+from labkit.course.require import gap, require, require_close, require_like
 from labkit.flow.exact import ExactMarginal
-from labkit.flow.losses import eps_loss
 from labkit.flow.mixtures import GaussianMixture, petals
 from labkit.flow.paths import GaussianPath
 from labkit.flow.schedules import Cosine, Linear, SquareRoot
 
 CLOSE = 1e-6
+SCHEDULES = {"linear": Linear(), "cosine": Cosine(), "square root": SquareRoot()}
 
 
 def dsm_floor(answer: Callable) -> str:
@@ -26,20 +26,17 @@ def dsm_floor(answer: Callable) -> str:
             # Law of total variance: target = score + remainder. Their mean squares are 1/beta^2 and 1/Var(x_t).
             truth = 1 / beta_t**2 - 1 / (alpha_t**2 * std**2 + beta_t**2)
             require_like(value, truth, "the floor")
-            at = f"{type(schedule).__name__} schedule, std = {std:g}"
-            for other, sentence in (
-                (
-                    beta_t**2 * truth,
-                    "that is the floor of the eps-loss. The target here is -eps / beta: divide once more",
-                ),
-                (beta_t * truth, "a factor beta is off: a variance scales with the square of what multiplies eps"),
-                (1 / beta_t**2, "1 / beta^2 is the loss of a model that always answers 0: subtract what x_t explains"),
-                (truth.sqrt(), "that is the square root of the floor: a loss is a mean of squares"),
-            ):
-                require(gap(value, other) > CLOSE, f"{at}: {sentence}")
-            hint = "; with std = 1 it was right: is std squared everywhere?" if std != 1 else ""
-            middle = f"at t = 0.5 the floor is {truth[4]:.4f}, yours {value[4]:.4f}"
-            require(gap(value, truth) < CLOSE, f"{at}: {middle}{hint}")
+            mistakes = {
+                "that is the floor of the eps-loss. The target here is -eps / beta: divide once more": beta_t**2
+                * truth,
+                "a factor beta is off: a variance scales with the square of what multiplies eps": beta_t * truth,
+                "1 / beta^2 is the loss of a model that always answers 0: subtract what x_t explains": 1 / beta_t**2,
+                "that is the square root of the floor: a loss is a mean of squares": truth.sqrt(),
+            }
+            hint = f"At t = 0.3 the floor is {truth[2]:.4f}, yours {value[2]:.4f}."
+            hint += " With std = 1 it was right: is std squared everywhere?" if std != 1 else ""
+            case = f"{type(schedule).__name__} schedule, std = {std:g}:"
+            require_close(value, truth, case, mistakes, hint, CLOSE)
     return "Your floor obeys the law of total variance, and it grows like 1 / beta^2 near the data."
 
 
@@ -53,28 +50,22 @@ def weighted_dsm(answer: Callable) -> str:
     def model(x: Tensor, t: Tensor, y: None = None) -> Tensor:
         return torch.sin(x @ mix + t[:, None])
 
-    for schedule in (Linear(), Cosine(), SquareRoot()):
-        path = GaussianPath(schedule)
-        beta = schedule(t).beta_t[:, None]
-        as_noise: Field = lambda x, t, y=None, beta=beta: -beta * model(x, t)  # noqa: E731
-        truth = eps_loss(as_noise, path, z, t=t, eps=eps)
-        value = answer(model, path, z, t, eps)
-        require_like(value, truth, "the loss")
+    for name, schedule in SCHEDULES.items():
+        path, beta = GaussianPath(schedule), schedule(t).beta_t[:, None]
         s = model(path.sample(z, t, eps).x_t, t)
-        squares = (beta * s + eps).square()
-        for other, sentence in (
-            (squares / beta**2, "that is the unweighted loss: multiply each squared error by beta^2"),
-            (squares / beta, "the squared error has been multiplied by beta, not by beta^2"),
-            (squares * beta**2, "beta^2 has gone in twice"),
-            ((beta * s - eps).square(), "the sign of eps: grad log p_t(x | z) is -eps / beta, so the error has a plus"),
-            ((s + eps).square(), "the target is -eps / beta, not -eps"),
-        ):
-            require(gap(value, other.mean()) > CLOSE, f"{type(schedule).__name__} schedule: {sentence}")
-        require(
-            gap(value, squares.sum(1).mean()) > CLOSE, "losses are means over batch and dimensions; yours is a sum of 3"
-        )
-        came = f"{type(schedule).__name__} schedule: the eps-loss is {truth:.4f}, your loss {value:.4f}"
-        require(gap(value, truth) < CLOSE, came)
+        squares = (beta * s + eps).square()  # the eps-loss of -beta s
+        value = answer(model, path, z, t, eps)
+        require_like(value, squares.mean(), "the loss")
+        mistakes = {
+            "that is the unweighted loss: multiply each squared error by beta^2": (squares / beta**2).mean(),
+            "the squared error has been multiplied by beta, not by beta^2": (squares / beta).mean(),
+            "the sign of eps: grad log p_t(x | z) is -eps / beta, so the error has a plus": (
+                (beta * s - eps).square().mean()
+            ),
+            "losses are means over batch and dimensions; yours is a sum of 3": squares.sum(1).mean(),
+        }
+        hint = f"The eps-loss of -beta s is {squares.mean():.4f}, your loss {value:.4f}."
+        require_close(value, squares.mean(), f"{name} schedule:", mistakes, hint, CLOSE)
     return "Weighted by beta^2, the score loss of s is the eps-loss of -beta s, on three schedules."
 
 
@@ -83,29 +74,24 @@ def score_from_velocity(answer: Callable) -> str:
     generator = torch.Generator().manual_seed(303)
     x = torch.randn(60, 2, dtype=torch.float64, generator=generator)
     t = 0.1 + 0.8 * torch.rand(60, dtype=torch.float64, generator=generator)
-    for schedule in (Linear(), Cosine(), SquareRoot()):
+    for name, schedule in SCHEDULES.items():
         exact = ExactMarginal(GaussianPath(schedule), petals())
         u = exact.velocity(x, t)
         with torch.enable_grad():
             at = x.clone().requires_grad_(True)
             (truth,) = torch.autograd.grad(exact.log_prob(at, t).sum(), at)
         value = answer(schedule, x, t, u)
-        require_like(value, truth, "the score")
         alpha, beta, d_alpha, d_beta = (c[:, None] for c in schedule(t))
-        forgotten = (u - d_alpha / alpha * x) / ((d_alpha * beta**2 - d_beta * alpha) / alpha)
-        swapped = (u - d_beta / beta * x) / ((d_beta * alpha**2 - d_alpha * alpha * beta) / beta)
-        for other, sentence in (
-            (forgotten, "b = (d_alpha beta^2 - d_beta beta alpha) / alpha: the beta in its second term is missing"),
-            (swapped, "alpha and beta have changed places: this points away from the data"),
-            (-truth, "the size is right and the sign is not: the score is minus the noise over beta"),
-            (-beta * truth, "that is E[eps | x]; the score is -E[eps | x] / beta"),
-            (beta * truth, "that is -E[eps | x]: divide by beta"),
-        ):
-            require(gap(value, other) > CLOSE, f"{type(schedule).__name__} schedule: {sentence}")
-        came = (
-            f"{type(schedule).__name__} schedule: off from autograd's grad log p_t by {gap(value, truth):.2g}, relative"
-        )
-        require(gap(value, truth) < CLOSE, came)
+        forgotten = (alpha * u - d_alpha * x) / (d_alpha * beta**2 - d_beta * alpha)
+        swapped = (beta * u - d_beta * x) / (d_beta * alpha**2 - d_alpha * alpha * beta)
+        mistakes = {
+            "b = (d_alpha beta^2 - d_beta beta alpha) / alpha: the beta in its second term is missing": forgotten,
+            "alpha and beta have changed places: this points away from the data": swapped,
+            "the size is right and the sign is not: the score is minus the noise over beta": -truth,
+            "that is E[eps | x]; the score is -E[eps | x] / beta": -beta * truth,
+        }
+        hint = "The truth is autograd's grad log p_t."
+        require_close(value, truth, f"{name} schedule:", mistakes, hint, CLOSE)
     return "Your score is the gradient of log p_t, as autograd finds it, to 1e-6 on three schedules."
 
 
@@ -116,31 +102,29 @@ def drift(answer: Callable) -> str:
     x = torch.tensor([[0.0], [1.0], [2.0]], dtype=torch.float64)
     half = torch.full((3,), 0.5, dtype=torch.float64)
     u, s = exact.velocity(x, half), exact.score(x, half)
-    ends = {}
+    spreads = []
     for sigma in (0.0, 1.0, 0.5):
         field = answer(exact.velocity, exact.score, sigma)
         require(callable(field), "the answer must return a field: a function of x and t, as velocity and score are")
         value = field(x, half)
         require_like(value, u, "the field's value")
-        ends[sigma] = final_moments(field, sigma)
-        mean, spread = ends[sigma]
-        seen = f"with sigma = {sigma:g} data N(1, 0.5^2) comes out with mean {mean:.3f} and std {spread:.3f}"
-        right = abs(mean - 1) < 0.01 and abs(spread - std) < 0.005
-        if sigma == 0:
-            require(right and gap(value, u) < CLOSE, f"{seen}; without noise the drift is the velocity alone")
-            continue
-        mistakes = (
-            (u, "the noise comes in, and nothing takes it out: the score term is missing"),
-            (u + sigma**2 * s, "the score pulls twice as hard as it should: where is the 1/2?"),
-            (u - sigma**2 / 2 * s, "the score term has the wrong sign: it must pull towards the data"),
-            (sigma**2 / 2 * s, "the velocity is missing: this is Langevin dynamics for one law, and p_t moves on"),
-        )
-        for other, sentence in mistakes if sigma == 1 else ():  # at 1/2, sigma / 2 is sigma^2: told apart below
-            require(gap(value, other) > CLOSE, f"{seen}: {sentence}")
-        hint = ". With sigma = 1 it is right: is sigma squared?" if sigma == 0.5 else ""
-        require(right, seen + hint)
-    spreads = ", ".join(f"{ends[sigma][1]:.3f}" for sigma in sorted(ends))
-    return f"With sigma = 0, 0.5, 1 the moment equations end at std {spreads}; the data have 0.500."
+        mean, spread = final_moments(field, sigma)
+        spreads.append(f"{spread:.3f}")
+        seen = f"with sigma = {sigma:g} data N(1, 0.5^2) comes out with mean {mean:.3f} and std {spread:.3f};"
+        mistakes = {
+            "the noise comes in, and nothing takes it out: the score term is missing": u,
+            "the score pulls twice as hard as it should: where is the 1/2?": u + sigma**2 * s,
+            "the score term has the wrong sign: it must pull towards the data": u - sigma**2 / 2 * s,
+            "the velocity is missing: this is Langevin dynamics for one law, and p_t moves on": sigma**2 / 2 * s,
+        }
+        hint = {
+            0: "Without noise the drift is the velocity alone.",
+            0.5: "With sigma = 1 it is right: is sigma squared?",
+        }
+        known = mistakes if sigma == 1 else {}  # at 1/2, sigma / 2 is sigma^2
+        require_close(value, u + sigma**2 / 2 * s, seen, known, hint.get(sigma, ""), CLOSE)
+        require(abs(mean - 1) < 0.01 and abs(spread - std) < 0.005, f"{seen} is the field right at all times?")
+    return f"With sigma = 0, 1, 0.5 the moment equations end at std {', '.join(spreads)}; the data have 0.500."
 
 
 def final_moments(field: Field, sigma: float, n: int = 200) -> tuple[float, float]:
@@ -187,26 +171,22 @@ def langevin_step(answer: Callable) -> str:
         at = f"sigma = {sigma:g}, h = {h:g}"
         require(affine, f"{at}: the step should add a multiple of the score and a multiple of the noise, nothing else")
         require(k > 0, f"{at}: the step leads away from the data: follow the score uphill, with a plus")
-        settled = abs(c) / abs(2 * k - k * k) ** 0.5
+        by_pull, by_kick = k / (sigma**2 / 2 * h / std**2), c / (sigma * h**0.5)  # 1 and 1 where right
+        pulls = {2.0: ": where is the 1/2 of sigma^2 / 2?", 1 / sigma: ": is sigma squared in front of the score?"}
+        kicks = {
+            2**0.5: ": sqrt(2 h) belongs to the convention with h * score; ours has sigma^2 / 2 * score",
+            h**0.5: ": noise grows with the square root of time, sqrt(h), not with h",
+        }
+        settled = abs(c) / max(abs(2 * k - k * k), 1e-12) ** 0.5
         seen = f"{at}: for N(0.7, 0.5^2) your steps settle at std {settled:.3f}"
-        k_true, c_true = sigma**2 / 2 * h / std**2, sigma * h**0.5
-        same_pull, same_kick = abs(k / k_true - 1) < CLOSE, abs(c / c_true - 1) < CLOSE
-        if same_kick:
-            hints = {2.0: ": where is the 1/2 of sigma^2 / 2?", 1 / sigma: ": is sigma squared in front of the score?"}
-            hint = next((text for ratio, text in hints.items() if abs(k / k_true / ratio - 1) < CLOSE), "")
-            require(same_pull, f"{seen}: the pull is {k / k_true:.3g} times what it should be{hint}")
-        if same_pull:
-            hints = {
-                2**0.5: ": sqrt(2 h) belongs to the convention with h * score; ours has sigma^2 / 2 * score",
-                h**0.5: ": noise grows with the square root of time, sqrt(h), not with h",
-                sigma: ": sigma comes in once, not squared",
-                1 / sigma: ": sigma is missing",
-            }
-            hint = next((text for ratio, text in hints.items() if abs(c / c_true / ratio - 1) < CLOSE), "")
-            require(same_kick, f"{seen}: the noise is {c / c_true:.3g} times what it should be{hint}")
-        clock = " The law is right, the clock is not: one step should last h" if abs(settled / std - 1) < 0.05 else ""
-        both = f"the pull is {k / k_true:.3g} and the noise {c / c_true:.3g} times what they should be."
-        require(same_pull and same_kick, f"{seen}: {both}{clock}")
+        said = f"{seen}: the pull is {by_pull:.3g} and the noise {by_kick:.3g} times what they should be"
+        same_pull, same_kick = abs(by_pull - 1) < CLOSE, abs(by_kick - 1) < CLOSE
+        if same_pull or same_kick:
+            ratio, hints = (by_kick, kicks) if same_pull else (by_pull, pulls)
+            said += next((hint for known, hint in hints.items() if abs(ratio / known - 1) < CLOSE), "")
+        elif abs(settled / std - 1) < 0.05:
+            said += ". The law is right, the clock is not: one step should last h"
+        require(same_pull and same_kick, said)
     return f"Your steps leave N(0.7, 0.5^2) in place, up to the step size: they settle at std {settled:.3f}."
 
 

@@ -5,66 +5,94 @@ from itertools import pairwise
 
 import torch
 
-
-def euler_step(field, x, t, dt):
-    return x + dt * field(x, t)
+from labkit.base.shapes import expand_t
 
 
-def forgets_dt(field, x, t, dt):
+def euler_step(field, x, t, s):
+    return x + expand_t(s - t, x) * field(x, t)
+
+
+def forgets_the_length(field, x, t, s):
     return x + field(x, t)
 
 
-def looks_ahead(field, x, t, dt):
-    return x + dt * field(x, t + dt)
+def takes_the_end_for_the_length(field, x, t, s):
+    return x + expand_t(s, x) * field(x, t)
 
 
-def takes_heuns_step(field, x, t, dt):
+def looks_ahead(field, x, t, s):
+    return x + expand_t(s - t, x) * field(x, s)
+
+
+def takes_heuns_step(field, x, t, s):
     slope = field(x, t)
-    return x + dt / 2 * (slope + field(x + dt * slope, t + dt))
+    return x + expand_t(s - t, x) / 2 * (slope + field(x + expand_t(s - t, x) * slope, s))
 
 
-def runs_backwards(field, x, t, dt):
-    return x - dt * field(x, t)
+def runs_backwards(field, x, t, s):
+    return x + expand_t(t - s, x) * field(x, t)
 
 
-def returns_the_move(field, x, t, dt):
-    return dt * field(x, t)
+def returns_the_move(field, x, t, s):
+    return expand_t(s - t, x) * field(x, t)
+
+
+def forgets_the_noise(x, z, t):
+    angle = math.pi / 2 * t[:, None]
+    return math.pi / 2 * torch.cos(angle) * z
+
+
+def forgets_to_expand_the_length(field, x, t, s):
+    return x + (s - t) * field(x, t)
+
+
+def moves_in_place(field, x, t, s):
+    x += expand_t(s - t, x) * field(x, t)
+    return x
 
 
 def returns_nothing(*_):
     return None
 
 
-def euler_maruyama_step(drift, sigma, x, t, dt):
+def euler_maruyama_step(drift, sigma, x, t, s):
+    dt = expand_t(s - t, x)
     return x + dt * drift(x, t) + sigma * dt**0.5 * torch.randn_like(x)
 
 
-def noise_twice(drift, sigma, x, t, dt):
+def noise_twice(drift, sigma, x, t, s):
+    dt = expand_t(s - t, x)
     coefficient = sigma * torch.randn_like(x)
     return x + dt * drift(x, t) + coefficient * dt**0.5 * torch.randn_like(x)
 
 
-def forgets_the_root(drift, sigma, x, t, dt):
+def forgets_the_root(drift, sigma, x, t, s):
+    dt = expand_t(s - t, x)
     return x + dt * drift(x, t) + sigma * torch.randn_like(x)
 
 
-def noise_times_dt(drift, sigma, x, t, dt):
+def noise_times_dt(drift, sigma, x, t, s):
+    dt = expand_t(s - t, x)
     return x + dt * (drift(x, t) + sigma * torch.randn_like(x))
 
 
-def sigma_squared(drift, sigma, x, t, dt):
+def sigma_squared(drift, sigma, x, t, s):
+    dt = expand_t(s - t, x)
     return x + dt * drift(x, t) + sigma**2 * dt**0.5 * torch.randn_like(x)
 
 
-def one_noise_for_all(drift, sigma, x, t, dt):
+def one_noise_for_all(drift, sigma, x, t, s):
+    dt = expand_t(s - t, x)
     return x + dt * drift(x, t) + sigma * dt**0.5 * torch.randn(1, dtype=x.dtype)
 
 
-def uniform_noise(drift, sigma, x, t, dt):
+def uniform_noise(drift, sigma, x, t, s):
+    dt = expand_t(s - t, x)
     return x + dt * drift(x, t) + sigma * dt**0.5 * torch.rand_like(x)
 
 
-def scaled_uniform_noise(drift, sigma, x, t, dt):
+def scaled_uniform_noise(drift, sigma, x, t, s):
+    dt = expand_t(s - t, x)
     return x + dt * drift(x, t) + sigma * (12 * dt) ** 0.5 * (torch.rand_like(x) - 0.5)
 
 
@@ -118,40 +146,52 @@ def score_alone(x, t, velocity, score, sigma):
 
 
 def carry(step, x, n):
-    for t, t_next in pairwise(torch.linspace(0, 1, n + 1)):
-        x = step(x, t.expand(len(x)), t_next - t)
+    for t, s in pairwise(torch.linspace(0, 1, n + 1)):
+        x = step(x, t.expand(len(x)), s.expand(len(x)))
     return x
 
 
 def n_points(step, x, n):
-    for t, t_next in pairwise(torch.linspace(0, 1, n + 1)[:-1]):
-        x = step(x, t.expand(len(x)), t_next - t)
+    for t, s in pairwise(torch.linspace(0, 1, n + 1)[:-1]):
+        x = step(x, t.expand(len(x)), s.expand(len(x)))
     return x
 
 
 def n_points_in_all(step, x, n):
-    for t, t_next in pairwise(torch.linspace(0, 1, max(n, 2))):
-        x = step(x, t.expand(len(x)), t_next - t)
+    for t, s in pairwise(torch.linspace(0, 1, max(n, 2))):
+        x = step(x, t.expand(len(x)), s.expand(len(x)))
     return x
 
 
 def adds_up_until_one(step, x, n):
     t, dt = 0.0, 1 / n
     while t < 1:
-        x = step(x, torch.full((len(x),), t), dt)
+        x = step(x, torch.full((len(x),), t), torch.full((len(x),), t + dt))
         t += dt
     return x
 
 
 def arange_past_the_end(step, x, n):
     for t in torch.arange(0, 1 + 1 / n, 1 / n):
-        x = step(x, t.expand(len(x)), 1 / n)
+        x = step(x, t.expand(len(x)), t.expand(len(x)) + 1 / n)
     return x
 
 
 def always_at_zero(step, x, n):
     for _ in range(n):
-        x = step(x, torch.zeros(len(x)), 1 / n)
+        x = step(x, torch.zeros(len(x)), torch.full((len(x),), 1 / n))
+    return x
+
+
+def hands_in_the_length(step, x, n):
+    for t, s in pairwise(torch.linspace(0, 1, n + 1)):
+        x = step(x, t.expand(len(x)), (s - t).expand(len(x)))
+    return x
+
+
+def hands_in_one_time(step, x, n):
+    for t, s in pairwise(torch.linspace(0, 1, n + 1)):
+        x = step(x, t.expand(len(x)), s)
     return x
 
 
@@ -165,26 +205,30 @@ RIGHT = {
 
 WRONG = {
     "01.1": [
-        (forgets_dt, "where is dt"),
-        (looks_ahead, r"asked at t \+ dt"),
+        (forgets_the_length, r"where is the length of the step, s - t\?"),
+        (takes_the_end_for_the_length, r"s is the time at which the step ends"),
+        (looks_ahead, r"where the step begins, at t; yours is taken at s"),
         (takes_heuns_step, "asked 2 times"),
         (runs_backwards, "sign"),
         (returns_the_move, "starts from x"),
+        (forgets_to_expand_the_length, r"in the line `return x .*` with RuntimeError: .*t of shape \(5,\).*expand_t"),
+        (moves_in_place, "changed its argument x in place"),
         (returns_nothing, "None"),
     ],
     "01.2": [
         (noise_twice, "kurtosis is (8|9).*twice"),
-        (forgets_the_root, r"where is sqrt\(dt\)"),
-        (noise_times_dt, r"dt in place of sqrt\(dt\)"),
+        (forgets_the_root, r"where is sqrt\(s - t\)"),
+        (noise_times_dt, r"s - t in place of its root"),
         (sigma_squared, "enters once"),
         (one_noise_for_all, "same noise"),
-        (uniform_noise, "rand"),
+        (uniform_noise, "is it `randn`"),
         (scaled_uniform_noise, "kurtosis is 1.8"),
     ],
     "01.3": [
         (forgets_the_chain_rule, "factor of pi/2"),
         (wrong_sign, "wrong sign"),
         (forgets_to_divide_by_beta, "off by"),
+        (forgets_the_noise, "part of the noise is missing"),
         (forgets_to_expand_t, "expand_t"),
     ],
     "01.4": [
@@ -200,5 +244,8 @@ WRONG = {
         (adds_up_until_one, "n = 7 .*yours made 8.*rounded"),
         (arange_past_the_end, "yours made"),
         (always_at_zero, "ended on t = 0.5"),
+        (hands_in_the_length, "n = 2 .*ended on t = 0.5"),
+        (hands_in_one_time, r"the s that is handed to the step should have shape \(4,\)"),
+        (returns_nothing, "yours made 0"),
     ],
 }

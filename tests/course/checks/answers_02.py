@@ -48,6 +48,11 @@ def no_normalisation_of_the_gaussians(x, t, means, stds, weights):
     return (log_joint(x, t, means, stds**2, weights) + x.shape[1] / 2 * c.log()).softmax(dim=1)
 
 
+def weights_for_log_weights(x, t, means, stds, weights):
+    ones = torch.ones_like(weights)
+    return (log_joint(x, t, means, stds**2, ones) + weights).softmax(dim=1)
+
+
 def over_the_batch(x, t, means, stds, weights):
     return log_joint(x, t, means, stds**2, weights).softmax(dim=0)
 
@@ -88,6 +93,14 @@ def sum_over_dimensions(field, z, t, eps):
 def time_reversed(field, z, t, eps):
     s = t[:, None]
     return (field((1 - s) * z + s * eps, t) - (z - eps)).square().mean()
+
+
+def root_of_the_mean(field, z, t, eps):
+    return cfm(field, z, t, eps).sqrt()
+
+
+def time_not_expanded(field, z, t, eps):
+    return (field(t * z + (1 - t) * eps, t) - (z - eps)).square().mean()
 
 
 def loss_for_each_point(field, z, t, eps):
@@ -181,6 +194,10 @@ def no_constant(field, divergence, x, ts):
     return -0.5 * x_0.square().sum(1) + total
 
 
+def without_noise_density_and_integral(field, divergence, x, ts):
+    return log_normal(back(field, divergence, x, ts)[0])
+
+
 def by_euler(field, divergence, x, ts):
     x_0, total = back(field, divergence, x, ts, midpoint=False)
     return log_normal(x_0) + total
@@ -209,6 +226,11 @@ def no_alpha(x, t, data):
     return (-squares / (2 * (1 - t[:, None]) ** 2)).softmax(dim=1)
 
 
+def furthest_first(x, t, data):
+    squares = (x[:, None] - t[:, None, None] * data).square().sum(2)
+    return (squares / (2 * (1 - t[:, None]) ** 2)).softmax(dim=1)
+
+
 def softmax_over_points(x, t, data):
     squares = (x[:, None] - t[:, None, None] * data).square().sum(2)
     return (-squares / (2 * (1 - t[:, None]) ** 2)).softmax(dim=0)
@@ -229,9 +251,10 @@ WRONG = {
     "02.1": [
         (raw_exponentials, "underflows to 0, and 0/0 is NaN"),
         (std_for_variance, "stds holds standard deviations"),
-        (means_without_alpha, "at time t they are alpha_t mu_k"),
-        (no_weights, "equal weights"),
-        (no_normalisation_of_the_gaussians, r"divided by \(variance\)"),
+        (means_without_alpha, "at time t they are at alpha_t mu_k"),
+        (no_weights, "taken for equal"),
+        (no_normalisation_of_the_gaussians, r"not normalised: each is divided by \(variance\)"),
+        (weights_for_log_weights, "at t = 0.6 the answer is off by"),
         (over_the_batch, "sum to 1; they sum to"),
         (nothing, "is a `return` missing"),
     ],
@@ -239,11 +262,13 @@ WRONG = {
         (target_that_blows_up, r"the target \(z - x\) / \(1 - t\) is 0/0"),
         (target_with_plus, "target z \\+ eps"),
         (target_backwards, "runs from data to noise"),
-        (x_from_noise, "asked at the noise eps"),
+        (x_from_noise, "asked at the noise"),
         (sum_over_dimensions, "mean over dimensions too"),
         (time_reversed, "t = 0 is noise and t = 1 is data"),
         (loss_for_each_point, "should have shape"),
-        (one_column, "one time for each row"),
+        (one_column, r"x, where the field is asked, .* should have shape"),
+        (time_not_expanded, r"in the line `.*` with RuntimeError: .*expand_t"),
+        (root_of_the_mean, "the answer is off by"),
         (nothing, "never asked"),
     ],
     "02.3": [
@@ -252,13 +277,14 @@ WRONG = {
         (candidates_alike_in_cfm, "the gradients differ by"),
         (expansion_without_the_two, "the gradients differ by"),
         (detached, "detached"),
-        (one_loss, "return two losses"),
+        (one_loss, r"return two losses.*a tensor of shape \(\)"),
     ],
     "02.4": [
         (plus_divergence, "wrong sign"),
         (no_density_of_the_start, "add log N"),
         (density_of_the_end, "belongs to x_0"),
         (no_constant, "lacks its constant"),
+        (without_noise_density_and_integral, "the way back ends|largest error"),
         (by_euler, "Euler is too coarse"),
         (nothing, "is a `return` missing"),
     ],
@@ -266,6 +292,7 @@ WRONG = {
         (without_half, "the 1/2 of the Gaussian is missing"),
         (beta_not_squared, r"a Gaussian has beta_t\^2"),
         (no_alpha, "alpha_t z_i"),
+        (furthest_first, "at t = 0.7 the answer is off by"),
         (softmax_over_points, "dim=1"),
         (underflowing_memory, "underflows"),
         (nothing, "is a `return` missing"),

@@ -1,5 +1,7 @@
 """Answers to the exercises of lesson 03: one right, several wrong in ways that students find."""
 
+import torch
+
 from labkit.base.shapes import expand_t
 
 
@@ -56,6 +58,16 @@ def weighted_and_summed(model, path, z, t, eps):
     return z.shape[1] * weighted(model, path, z, t, eps)
 
 
+def weighted_twice(model, path, z, t, eps):
+    error, beta = score_error(model, path, z, t, eps)
+    return (beta**4 * error.square()).mean()
+
+
+def weighted_with_an_unexpanded_beta(model, path, z, t, eps):
+    beta = path.schedule(t).beta_t
+    return (beta * model(path.sample(z, t, eps).x_t, t) + eps).square().mean()
+
+
 def weighted_without_a_mean(model, path, z, t, eps):
     error, beta = score_error(model, path, z, t, eps)
     return (beta * error).square()
@@ -78,6 +90,10 @@ def convert_with_alpha_and_beta_swapped(schedule, x, t, u):
 
 def convert_to_the_noise(schedule, x, t, u):
     return -expand_t(schedule(t).beta_t, x) * convert(schedule, x, t, u)
+
+
+def convert_to_minus_the_noise(schedule, x, t, u):
+    return expand_t(schedule(t).beta_t, x) * convert(schedule, x, t, u)
 
 
 def convert_with_the_wrong_sign(schedule, x, t, u):
@@ -117,6 +133,10 @@ def without_velocity(velocity, score, sigma):
     return lambda x, t: 0.5 * sigma**2 * score(x, t)
 
 
+def time_that_is_not_expanded(velocity, score, sigma):
+    return lambda x, t: velocity(x, t) + torch.stack((t, t)) * sigma**2 * score(x, t)
+
+
 def values_where_a_field_is_asked(velocity, score, sigma):
     return None
 
@@ -149,6 +169,19 @@ def langevin_with_sigma_not_squared(score, x, h, sigma, noise):
     return x + 0.5 * sigma * h * score(x) + sigma * h**0.5 * noise
 
 
+def langevin_with_sigma_squared_in_the_noise(score, x, h, sigma, noise):
+    return x + 0.5 * sigma**2 * h * score(x) + sigma**2 * h**0.5 * noise
+
+
+def langevin_without_h_in_the_drift(score, x, h, sigma, noise):
+    return x + 0.5 * sigma**2 * score(x) + sigma * h**0.5 * noise
+
+
+def langevin_in_place(score, x, h, sigma, noise):
+    x += 0.5 * sigma**2 * h * score(x) + sigma * h**0.5 * noise
+    return x
+
+
 def gradient_ascent(score, x, h, sigma, noise):
     return x + 0.5 * sigma**2 * h * score(x)
 
@@ -173,6 +206,8 @@ WRONG = {
         (unweighted, "unweighted loss"),
         (weighted_with_the_wrong_sign, "sign of eps"),
         (weighted_and_summed, "yours is a sum"),
+        (weighted_twice, "linear schedule: the answer is off by"),
+        (weighted_with_an_unexpanded_beta, r"in the line `.*` with RuntimeError: .*expand_t"),
         (weighted_without_a_mean, "should have shape \\(\\)"),
     ],
     "03.3": [
@@ -180,7 +215,8 @@ WRONG = {
         (convert_with_alpha_and_beta_swapped, "changed places"),
         (convert_to_the_noise, "that is E\\[eps \\| x\\]"),
         (convert_with_the_wrong_sign, "the sign is not"),
-        (convert_as_if_linear, "Cosine schedule: off from autograd"),
+        (convert_as_if_linear, "cosine schedule: the answer is off by .* autograd"),
+        (convert_to_minus_the_noise, "linear schedule: the answer is off by"),
         (convert_with_an_added_axis, "should have shape"),
     ],
     "03.4": [
@@ -189,6 +225,7 @@ WRONG = {
         (sigma_not_squared, "is sigma squared"),
         (score_subtracted, "wrong sign"),
         (without_velocity, "the drift is the velocity alone"),
+        (time_that_is_not_expanded, "in the line `return lambda x, t: .*expand_t"),
         (values_where_a_field_is_asked, "must return a field"),
     ],
     "03.5": [
@@ -198,6 +235,9 @@ WRONG = {
         (langevin_downhill, "leads away"),
         (langevin_on_another_clock, "the clock is not"),
         (langevin_with_sigma_not_squared, "is sigma squared"),
+        (langevin_with_sigma_squared_in_the_noise, "the noise 0.6 times"),
+        (langevin_without_h_in_the_drift, "the pull is 50"),
+        (langevin_in_place, "changed its argument x in place"),
         (gradient_ascent, "does not move x"),
     ],
 }

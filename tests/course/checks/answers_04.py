@@ -51,52 +51,52 @@ def returns_nothing(*_):
     return None
 
 
-def sample_class(field, y, x_0, ts):
+def sample_class(model, y, x_0, ts):
     x = x_0
     for t, t_next in pairwise(ts):
-        x = x + (t_next - t) * field(x, t.expand(len(x)), y)
+        x = x + (t_next - t) * model(x, t.expand(len(x)), y)
     return x
 
 
-def one_update_too_few(field, y, x_0, ts):
-    return sample_class(field, y, x_0, ts[:-1])
+def one_update_too_few(model, y, x_0, ts):
+    return sample_class(model, y, x_0, ts[:-1])
 
 
-def label_forgotten(field, y, x_0, ts):
-    return sample_class(lambda x, t, y: field(x, t), y, x_0, ts)
+def label_forgotten(model, y, x_0, ts):
+    return sample_class(lambda x, t, y: model(x, t), y, x_0, ts)
 
 
-def in_place(field, y, x_0, ts):
+def in_place(model, y, x_0, ts):
     for t, t_next in pairwise(ts):
-        x_0 += (t_next - t) * field(x_0, t.expand(len(x_0)), y)
+        x_0 += (t_next - t) * model(x_0, t.expand(len(x_0)), y)
     return x_0
 
 
-def slope_at_the_end(field, y, x_0, ts):
+def slope_at_the_end(model, y, x_0, ts):
     x = x_0
     for t, t_next in pairwise(ts):
-        x = x + (t_next - t) * field(x, t_next.expand(len(x)), y)
+        x = x + (t_next - t) * model(x, t_next.expand(len(x)), y)
     return x
 
 
-def equal_steps(field, y, x_0, ts):
+def equal_steps(model, y, x_0, ts):
     x = x_0
     for t in ts[:-1]:
-        x = x + field(x, t.expand(len(x)), y) / (len(ts) - 1)
+        x = x + model(x, t.expand(len(x)), y) / (len(ts) - 1)
     return x
 
 
-def backwards(field, y, x_0, ts):
+def backwards(model, y, x_0, ts):
     x = x_0
     for t, t_next in pairwise(ts):
-        x = x - (t_next - t) * field(x, t.expand(len(x)), y)
+        x = x - (t_next - t) * model(x, t.expand(len(x)), y)
     return x
 
 
-def one_time_for_all(field, y, x_0, ts):
+def one_time_for_all(model, y, x_0, ts):
     x = x_0
     for t, t_next in pairwise(ts):
-        x = x + (t_next - t) * field(x, t, y)
+        x = x + (t_next - t) * model(x, t, y)
     return x
 
 
@@ -198,22 +198,22 @@ WRONG = {
         (in_order, r"nothing is shuffled"),
         (with_replacement, r"repetitions of others"),
         (remainder_kept, r"yours are 11. The remainder is dropped"),
-        (global_randomness, r"draw from `generator`"),
-        (returns_nothing, r"None: is a `yield` or `return` missing"),
+        (global_randomness, r"draw from `generator`, and from it alone"),
+        (returns_nothing, r"should yield batches .*None: is a `return` missing"),
     ],
     "04.2": [
         (one_update_too_few, r"6 times make 5 updates, .* called 4 times"),
         (label_forgotten, r"not always called with the labels y"),
-        (in_place, r"changed in place"),
-        (slope_at_the_end, r"where the step begins"),
+        (in_place, r"changed its argument (x_0|y) in place"),
+        (slope_at_the_end, r"where a step begins; it is taken at the ends"),
         (equal_steps, r"not evenly spaced"),
         (backwards, r"went backwards"),
-        (one_time_for_all, r"t of shape \(12,\); it got \(\)"),
+        (one_time_for_all, r"t, of which .* should have shape \(12,\); it has \(\)"),
         (returns_nothing, r"is a `return` missing"),
     ],
     "04.3": [
         (prior_weights, r"the weights are p\(y\)"),
-        (equal_weights, r"all classes count alike"),
+        (equal_weights, r"not the unconditional field"),
         (prior_forgotten, r"p\(y\) is missing"),
         (not_normalised, r"do not sum to 1"),
         (wrong_axis, r"normalised over points"),
@@ -223,10 +223,10 @@ WRONG = {
         (sign_swapped, r"right up to its sign"),
         (without_the_log, r"gradient of p_t\(y\|x\) itself"),
         (only_the_class, r"score of p_t\(x\) is still missing"),
-        (velocities_for_scores, r"autograd .* says something else"),
+        (velocities_for_scores, r"off by .* Autograd of the exact"),
     ],
     "04.5": [
-        (shuffles_in_place, r"changed in place"),
+        (shuffles_in_place, r"changed its argument (x_0|y) in place"),
         (draws_new_labels, r"classes had .* and now have"),
         (renames_classes, r"classes had .* and now have"),
         (renames_classes_as_common, r"still tell the old ones"),

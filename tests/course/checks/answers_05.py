@@ -194,7 +194,7 @@ WRONG = {
         (two_passes, "called 2 times"),
         (the_other_convention, r"field of w \+ 1"),
         (chunks_exchanged, "changed places"),
-        (interleaved, r"differs from \(1 - w\)"),
+        (interleaved, r"off by .* It should be \(1 - w\)"),
         (no_guidance, "w has no effect"),
     ],
     "05.2": [
@@ -204,7 +204,7 @@ WRONG = {
     ],
     "05.3": [
         (drop_the_others, "is the mask the wrong way round"),
-        (drop_in_place, "changed the labels it was given"),
+        (drop_in_place, "changed its argument y in place"),
         (drop_the_first, "must stay at its place|independently of their class"),
         (drop_one_class, "it dropped|independently of their class"),
         (drop_half, r"asked to drop 10%, it dropped (49|50)\."),
@@ -221,13 +221,13 @@ WRONG = {
     "05.5": [
         (different_rows, "\\*same\\* rows of every set"),
         (by_permutation, "with\\* replacement"),
-        (by_largest, "the largest"),
+        (by_largest, "min, not max"),
         (by_few_rows, "your interval is"),
     ],
     "05.6": [
         (zero_outside, "the digit asked for is forgotten"),
         (outside_only, "exchanged"),
-        (ignores_the_limits, "outside the interval it should be 1"),
+        (ignores_the_limits, "Outside it should be 1"),
         (open_interval, "both included"),
         (one_number, "should be a tensor"),
     ],

@@ -1,17 +1,20 @@
 """Exercises that check themselves: right answers are told so, wrong ones refused with a sentence, in every lesson."""
 
+import copy
 import importlib.util
 import re
+from collections import namedtuple
 from functools import cache
 from pathlib import Path
 
 import nbformat
+import numpy
 import pytest
 import torch
 
-from labkit.course import check as checks
-from labkit.course.exercises import NotRight, check, checks_of, lessons
-from labkit.course.require import gap, require, require_close, require_like, require_number
+from labkit.course import exercises as checks
+from labkit.course.exercises import MOST, NotRight, check, checks_of, guarded, lessons
+from labkit.course.require import gap, require, require_close, require_like, require_number, require_verdict
 from labkit.course.students import BEGIN, END
 
 HERE = Path(__file__).parent
@@ -71,14 +74,133 @@ def test_what_torch_has_not_implemented_is_no_blank(lesson, capsys):
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("shapes"), NameError("eps"), AssertionError("mine"), ZeroDivisionError()]
+    "error",
+    [
+        RuntimeError("mat1 and mat2"),
+        IndexError("too far"),
+        NameError("eps"),
+        AssertionError("mine"),
+        ZeroDivisionError(),
+    ],
+    ids=repr,
 )
-def test_other_errors_pass_with_a_note_of_where_they_come_from(lesson, capsys, error):
-    with pytest.raises(type(error)) as caught:
+def test_an_error_inside_the_answer_is_told_with_its_line_and_is_the_cause(lesson, capsys, error):
+    words = f"98.1: your function stopped in the line `raise error` with {type(error).__name__}"
+    said = f"{words}: {error}. It was given x = 3." if str(error) else f"{words}. It was given x = 3."
+    with pytest.raises(NotRight, match=f"^{re.escape(said)}$") as caught:
         check("98.1", raising(error))
-    assert caught.value is error and not isinstance(caught.value, NotRight)
-    assert any("exercise 98.1" in note for note in caught.value.__notes__)
+    assert caught.value.__cause__ is error
     assert capsys.readouterr().out == ""
+
+
+def test_what_the_check_makes_no_sense_of_passes_with_a_note(lesson):
+    class Odd:
+        def __eq__(self, other):
+            raise ArithmeticError("odd")
+
+    with pytest.raises(ArithmeticError, match="odd") as caught:
+        check("98.1", lambda x: Odd())
+    assert any("exercise 98.1 could not make sense" in note for note in caught.value.__notes__)
+
+
+X, T = torch.arange(6.0).reshape(3, 2), torch.linspace(0, 1, 3)
+
+
+def multiplied(x, t):
+    scaled = t * x
+    return scaled
+
+
+@pytest.mark.parametrize(
+    ("answer", "given", "words"),
+    [
+        (multiplied, (X, T), r"in the line `scaled = t \* x` with RuntimeError: The size of tensor a .*\. "
+         r"It was given x of shape \(3, 2\), t of shape \(3,\)\. .*expand_t\(t, x\)"),
+        (lambda q, k: q @ k, (X, X), r"with RuntimeError: .*It was given q of shape .*\(3, 2\)\.$"),  # no time, no hint
+        (lambda x: x[5], (X,), "with IndexError: index 5 is out of bounds"),
+        (multiplied, (X, T, 2.0), r"with TypeError: multiplied\(\) takes 2 .* x of .*, t of .*, number 3 = 2\.0"),
+        (multiplied, (X, "linear"), r"in the line .* with TypeError: .* x of shape \(3, 2\), t = 'linear'\.$"),
+        (lambda f, x: f(x), (torch.linalg.inv, X), r"with .*must be batches of square matrices"),
+        (torch.linalg.inv, (X,), "your function stopped with"),
+        (dict.fromkeys, (3,), r"with TypeError: 'int' object is not iterable"),  # no line and no signature
+    ],
+)  # fmt: skip
+def test_where_it_stopped_and_what_it_was_given_are_told(answer, given, words):
+    with pytest.raises(NotRight, match=words):
+        guarded(answer)(*given)
+
+
+def test_an_error_in_what_it_returns_or_yields_is_told_too():
+    def later(x, t):
+        yield x
+        yield multiplied(x, t)
+
+    for answer, given in ((later, (X, T)), (lambda: multiplied, ())):
+        with pytest.raises(NotRight, match="with RuntimeError: The size of tensor"):
+            made = guarded(answer)(*given)
+            made(X, T)  # of the first the error comes before
+    assert guarded(lambda n: iter(range(n)))(3) == [0, 1, 2]
+    assert len(guarded(lambda: iter(int, 1))()) == MOST  # one without an end
+    network = torch.nn.Linear(2, 2)
+    assert guarded(lambda: network)() is network and guarded(lambda: lambda x: 2 * x)()(X).equal(2 * X)
+
+
+def adds(x):
+    x += 1
+    return x
+
+
+def flips(x):
+    return x.t_()
+
+
+def first_of(parts):
+    parts[0].zero_()
+
+
+def deeper(parts):
+    parts[0][0].mul_(3)
+
+
+def value_of(parts):
+    parts["x"].mul_(2)
+
+
+def pops(parts):
+    return parts.pop()
+
+
+Pair = namedtuple("Pair", "x t")
+
+
+@pytest.mark.parametrize(
+    ("answer", "given"),
+    [
+        (adds, X), (flips, X), (first_of, [X, X]), (first_of, (X, X)), (first_of, Pair(X + 1, T)),
+        (deeper, [(X, 3), 1]), (value_of, {"x": X}), (pops, [1, 2]), (dict.clear, {"x": 1}),
+        (lambda x: x.numpy().fill(7), X), (lambda x: x.index_fill_(0, torch.tensor([1]), torch.nan), X),
+    ],
+)  # fmt: skip
+def test_an_answer_that_changes_its_argument_is_told_so_and_harms_nobody(answer, given):
+    before = copy.deepcopy(given)
+    with pytest.raises(NotRight, match=r"your function changed its argument .* in place"):
+        guarded(answer)(given)
+    torch.testing.assert_close(given, before, rtol=0, atol=0)
+
+
+def test_what_is_given_arrives_as_it_is():
+    generator, nan = torch.Generator(), torch.full((2,), torch.nan)
+    given = (X, [X, 1], {"t": T}, Pair(X, T), generator, "word", nan, torch.arange(3), X.requires_grad_(False))
+    seen = guarded(lambda *parts: list(parts))(*given)
+    assert [type(part) for part in seen] == [type(part) for part in given] and seen[4] is generator
+    torch.testing.assert_close(seen[:4], list(given[:4]), rtol=0, atol=0)
+    assert seen[0].data_ptr() != X.data_ptr() and seen[6].isnan().all()
+
+
+def test_gradients_pass_through_to_what_was_given():
+    x = torch.ones(3, requires_grad=True)
+    guarded(lambda x: x.mul(2))(x).sum().backward()
+    assert x.grad.equal(torch.full((3,), 2.0))
 
 
 @pytest.mark.parametrize("number", ["98.3", "98", "98.1 ", "98.10", 98.1, ""], ids=repr)
@@ -141,6 +263,17 @@ def test_what_is_no_number_is_refused(value, words):
 @pytest.mark.parametrize("value", [2, 2.0, torch.tensor(2.0), torch.tensor([[2]])], ids=str)
 def test_a_number_comes_back_as_a_float(value):
     assert require_number(value) == 2.0 and type(require_number(value)) is float
+
+
+@pytest.mark.parametrize("value", [True, numpy.bool_(True), torch.tensor(True), torch.tensor([True])], ids=repr)
+def test_a_verdict_comes_back_as_a_bool(value):
+    assert require_verdict(value) is True and require_verdict(not value) is False
+
+
+@pytest.mark.parametrize("value", [None, 1, "True", torch.tensor(1.0), torch.tensor([True, False])], ids=repr)
+def test_what_is_no_verdict_is_refused(value):
+    with pytest.raises(NotRight, match="the answer should be True or False; it is "):
+        require_verdict(value)
 
 
 def test_a_known_mistake_is_called_by_its_name_and_another_by_its_size():
