@@ -2,16 +2,18 @@
 
 import argparse
 import json
+from importlib import import_module
 from pathlib import Path
 
 
 def main() -> None:
-    """Read the command line and run one command."""
+    """Read the command line and run one command: the function of that name in the module `run`, with the options."""
     parser = argparse.ArgumentParser(prog="python -m labkit", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     rebuild = commands.add_parser("rebuild-mnist", help="make the embedded MNIST file from the four idx files")
     rebuild.add_argument("folder", type=Path, help="folder with the four idx files, plain or .gz")
+    rebuild.set_defaults(run="commands.rebuild_mnist", say=lambda path: f"wrote {path}")
 
     train = commands.add_parser("retrain", help="train a shipped model from scratch and write its weights and card")
     train.add_argument("name", help="the model, for example mnist-unet")
@@ -23,62 +25,20 @@ def main() -> None:
     train.add_argument("--further", action="store_true", help="start from the weights that ship, not from scratch")
     train.add_argument("--seed", type=int, default=0, help="seed of weights, batches and noise (default: 0)")
     train.add_argument("--checkpoint", type=Path, help="file to save progress to every minute, and to resume from")
+    train.set_defaults(run="commands.retrain", say=lambda card: json.dumps(card.details["figures"], indent=2))
 
     judged = commands.add_parser("measure", help="judge a shipped model: figures for its card")
     judged.add_argument("name", help="the model, for example mnist-unet or mnist-judge")
-
-    swept = commands.add_parser("sweep", help="judge a shipped generator by scale and kind of guidance, into its table")
-    swept.add_argument("name", help="the model, for example mnist-unet")
-
-    commands.add_parser("ablate", help="train the U-Net with one part left out at a time, and write the table")
-
-    equal = commands.add_parser("patches", help="train transformers by size of patch and the U-Net for equally long")
-    equal.add_argument("--seconds", type=float, default=150.0, help="training time of each network (default: 150)")
-    equal.add_argument("--n", type=int, default=500, help="samples judged at each scale (default: 500)")
+    judged.set_defaults(run="commands.measure", say=lambda card: json.dumps(card.details["measured"], indent=2))
 
     copies = commands.add_parser("students", help="write the student copies of the lessons, with blanks for answers")
     copies.add_argument("folder", type=Path, nargs="?", default=Path("notebooks"), help="folder of the lessons")
+    copies.set_defaults(run="students", say=lambda paths: "\n".join(f"wrote {path}" for path in paths))
 
-    arguments = parser.parse_args()
-    if arguments.command == "rebuild-mnist":
-        from labkit.course.commands.rebuild_mnist import rebuild_mnist
-
-        print(f"wrote {rebuild_mnist(arguments.folder)}")
-    elif arguments.command == "retrain":
-        from labkit.course.commands.retrain import retrain
-
-        card = retrain(
-            arguments.name,
-            steps=arguments.steps,
-            seconds=arguments.seconds,
-            batch_size=arguments.batch_size,
-            lr=arguments.lr,
-            seed=arguments.seed,
-            checkpoint=arguments.checkpoint,
-            further=arguments.further,
-        )
-        print(json.dumps(card.details["figures"], indent=2))
-    elif arguments.command == "measure":
-        from labkit.course.commands.measure import measure
-
-        print(json.dumps(measure(arguments.name).details["measured"], indent=2))
-    elif arguments.command == "sweep":
-        from guidance_table import sweep
-
-        print(json.dumps(sweep(arguments.name).details, indent=2))
-    elif arguments.command == "ablate":
-        from ablate import ablate
-
-        print(json.dumps(ablate().details, indent=2))
-    elif arguments.command == "patches":
-        from patches import patches
-
-        print(json.dumps(patches(seconds=arguments.seconds, n=arguments.n).details, indent=2))
-    elif arguments.command == "students":
-        from labkit.course.students import students
-
-        for path in students(arguments.folder):
-            print(f"wrote {path}")
+    options = vars(parser.parse_args())
+    run, say = options.pop("run"), options.pop("say")
+    module = import_module(f"labkit.course.{run}")  # only now: the help needs no torch
+    print(say(getattr(module, run.rpartition(".")[2])(**options)))
 
 
 if __name__ == "__main__":
