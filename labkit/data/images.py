@@ -153,7 +153,8 @@ def balanced_subset(data: Labelled, n: int, seed: int = 0) -> Labelled:
     """
     labels = data.labels.cpu()
     counts = labels.bincount()
-    if not 1 <= n <= (most := len(counts) * counts.min().item()):
+    most = len(counts) * counts.min().item()
+    if not 1 <= n <= most:
         raise ValueError(f"n must lie in 1..{most}, so that the classes can be balanced; got {n}")
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     y = balanced_labels(n, len(counts))

@@ -32,7 +32,7 @@ class ConvNet(nn.Module):
         dropout: float = 0.3,
     ) -> None:
         super().__init__()
-        self.channels = channels
+        self.channels, self.num_classes, self.null = channels, num_classes, None
         stages = []
         for before, width in zip((channels, *widths), widths, strict=False):
             stages += [conv_norm(before, width), nn.ReLU(), conv_norm(width, width), nn.ReLU(), nn.MaxPool2d(2)]
@@ -59,7 +59,7 @@ class ResNet(nn.Module):
 
     def __init__(self, channels: int = 1, num_classes: int = 10, *, widths: tuple[int, ...] = (24, 48, 96)) -> None:
         super().__init__()
-        self.channels = channels
+        self.channels, self.num_classes, self.null = channels, num_classes, None
         self.stem = nn.Sequential(conv_norm(channels, widths[0], size=5, stride=2), nn.ReLU())
         self.shrink = nn.ModuleList(conv_norm(a, b, stride=2) for a, b in pairwise(widths))
         self.blocks = nn.ModuleList(

@@ -40,8 +40,8 @@ class Checkpoint:
             for name, part in self.parts.items():
                 part.load_state_dict(state["parts"][name])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            for name, part in self.parts.items():
-                part.load_state_dict(before[name])
+            for known, part in self.parts.items():
+                part.load_state_dict(before[known])
             raise ValueError(f"{path} is from another training: its {name} does not fit: {error}") from error
 
 

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from labkit.base import runtime
-from labkit.base.conditions import drop_labels
+from labkit.base.conditions import drop_condition
 from labkit.data.stream import batches, draws
 from labkit.flow.exact import gaussian_loss_floor
 from labkit.flow.losses import cfm_loss
@@ -18,14 +18,14 @@ from labkit.flow.mixtures import GaussianMixture
 from labkit.flow.paths import GaussianPath
 from labkit.nn.convnet import ConvNet
 from labkit.nn.mlp import MLP
-from labkit.training.loop import PowerAverage, fit
+from labkit.training.loop import History, fit
 
 PATH = GaussianPath()
 
 
 def guidable_loss(model, z, y):
     """A loss with three random ingredients: times, noise and dropped labels."""
-    return cfm_loss(model, PATH, z, drop_labels(y, 0.2, 3))
+    return cfm_loss(model, PATH, z, drop_condition(y, 0.2, 3))
 
 
 def stream(seed=0):
@@ -54,6 +54,10 @@ def accident(number, happen, loss=guidable_loss):
     return troubled
 
 
+def parts_of(file):
+    return torch.load(file, weights_only=True)["parts"]
+
+
 def interrupt(*_):
     raise KeyboardInterrupt
 
@@ -79,7 +83,7 @@ def test_an_interrupted_training_resumes_to_the_very_same_weights(tmp_path, at):
     file = tmp_path / "run.pt"
     with pytest.raises(KeyboardInterrupt):
         train(network(), stream(), accident(at, interrupt), checkpoint=file, checkpoint_seconds=0)
-    assert len(torch.load(file, weights_only=True)["losses"]) == at // 50 * 50  # a checkpoint every 50 steps
+    assert len(parts_of(file)["history"]["losses"]) == at // 50 * 50  # a checkpoint every 50 steps
     resumed = network(seed=1)  # other weights, another place in the data, another place in torch's randomness
     history = train(resumed, stream(seed=1), resume=file, checkpoint=file)
     assert history.losses == expected.losses
@@ -106,42 +110,6 @@ def test_fit_leaves_eval_mode_one_loss_a_step_and_the_seconds_it_took():
     assert history.steps == len(history.losses) == 60 and 0 < history.seconds < 60
     assert not model.training and not history.ema.training
     assert not torch.equal(history.ema.body[0].weight, model.body[0].weight)  # an average, not a copy
-
-
-@pytest.mark.parametrize("gamma", [0.0, 2.0, 9.0])
-def test_the_average_weighs_the_past_like_the_increments_of_a_power(gamma):
-    n, values = 40, torch.randn(40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    model = nn.Linear(1, 1, bias=False).double()
-    averaged = PowerAverage(model, gamma)
-    for value in values:
-        nn.init.constant_(model.weight, value.item())
-        averaged.update(model)
-    # The product of the betas telescopes: the first i weights together have the share (i / n)^(gamma + 1).
-    share = (torch.arange(n + 1, dtype=torch.float64) / n) ** (gamma + 1)
-    found = averaged.module.weight.item()
-    assert found == pytest.approx((share.diff() * values).sum().item(), abs=1e-12)
-    assert gamma != 0 or found == pytest.approx(values.mean().item(), abs=1e-12)
-    if gamma == 9:  # "its spread is 8% of the training so far"
-        time = (torch.arange(n) + 0.5) / n
-        centre = (share.diff() * time).sum()
-        assert (share.diff() * (time - centre) ** 2).sum().sqrt().item() == pytest.approx(0.083, abs=0.003)
-
-
-def test_an_average_copies_buffers_leaves_the_model_alone_and_goes_on_from_its_state():
-    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    averaged, again = PowerAverage(model), PowerAverage(model)
-    for step in range(4):
-        nn.init.constant_(model[0].weight, step)
-        model(torch.randn(8, 2))
-        averaged.update(model)
-        if step == 2:
-            again.load_state_dict(averaged.state_dict())
-    again.update(model)
-    assert (model[0].weight == 3).all() and 2 < averaged.module[0].weight.min() < 3
-    assert averaged.n == again.n == 4 and averaged.module[1].num_batches_tracked == 4
-    assert torch.equal(averaged.module[1].running_mean, model[1].running_mean)
-    pairs = zip(averaged.module.state_dict().values(), again.module.state_dict().values(), strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_the_learning_rate_climbs_in_a_line_to_lr_and_falls_in_a_line_to_zero():
@@ -173,9 +141,9 @@ def test_nan_stops_the_training_by_its_step_and_leaves_the_checkpoint_from_befor
     file = tmp_path / "run.pt"
     with pytest.raises(RuntimeError, match=f"the {what} is not finite at step 73"):
         train(network(), stream(), accident(73, happen), checkpoint=file, checkpoint_seconds=0)
-    state = torch.load(file, weights_only=True)
-    assert len(state["losses"]) == 50
-    assert all(value.isfinite().all() for value in state["model"].values())
+    parts = parts_of(file)
+    assert len(parts["history"]["losses"]) == 50
+    assert all(value.isfinite().all() for value in parts["model"].values())
     healthy = train(network(seed=3), stream(), resume=file)
     assert healthy.losses == train(network(), stream()).losses
 
@@ -198,44 +166,121 @@ def test_arguments_out_of_range_are_refused_by_name(options, words):
         train(network(), stream(), **options)
 
 
-def test_a_checkpoint_that_does_not_fit_is_refused_with_the_reason(tmp_path):
-    file, garbage, foreign = (tmp_path / name for name in ("run.pt", "garbage.pt", "foreign.pt"))
-    train(network(), stream(), steps=50, checkpoint=file)
-    garbage.write_bytes(b"no checkpoint")
-    torch.save(torch.zeros(3), foreign)
-    for path, lr, words in (
-        (garbage, 0.01, "garbage.pt is no checkpoint that can be read"),
-        (foreign, 0.01, "foreign.pt is no checkpoint that this version of fit wrote"),
-        (file, 0.5, r"run.pt is from another training: it has .*'lr': 0\.01.* this one .*'lr': 0\.5"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            train(network(), stream(), steps=50, lr=lr, resume=path)
-    with pytest.raises(ValueError, match=r"(?s)run.pt is from another model: .*size mismatch"):
-        train(network(width=24), stream(), steps=50, resume=file)
-    with pytest.raises(ValueError, match="batches must have state_dict and load_state_dict"):
-        train(network(), iter([next(stream())]), steps=50, resume=file)
-
-
-@pytest.mark.parametrize(("z", "words"), [(torch.ones(4, 2).long(), "int64"), (torch.full((4, 2), math.nan), "False")])
-def test_the_first_batch_must_be_finite_floats(z, words):
-    with pytest.raises(ValueError, match=f"batches must yield finite floating-point z; the first is .*{words}"):
+@pytest.mark.parametrize(
+    ("z", "error", "words"),
+    [
+        (torch.ones(4, 2).long(), TypeError, r"z must be floating-point; the stream yields torch\.int64"),
+        (torch.ones(4, 2).byte(), TypeError, r"z must be floating-point; .*uint8\. `to_float` converts uint8 images"),
+        (torch.full((4, 2), math.nan), ValueError, "z must be finite; the first batch of the stream has NaN"),
+        (torch.full((4, 2), math.inf), ValueError, "z must be finite"),
+        (torch.ones(4, 2, device="meta"), ValueError, "z must be on the model's device, cpu; .* on meta"),
+    ],
+)
+def test_the_first_batch_must_be_finite_floats_on_the_models_device(monkeypatch, z, error, words):
+    if z.is_meta:  # which has no values to look at
+        monkeypatch.setattr(torch.Tensor, "isfinite", lambda z: torch.tensor(True))
+    with pytest.raises(error, match=words):
         train(network(), iter([(z, torch.zeros(4).long())]))
 
 
-def test_batches_that_end_too_soon_are_refused_with_the_step():
-    with pytest.raises(ValueError, match="batches ended after 3 steps"):
-        train(network(), [next(stream()) for _ in range(3)])
+class Called:
+    """A loss that no wrong label may reach."""
+
+    def __call__(self, model, z, y):
+        raise AssertionError("a label out of range came to the loss")
 
 
-@pytest.mark.parametrize("missing", ["precision", "settings"])
-def test_a_checkpoint_of_an_older_version_is_refused_by_name(tmp_path, missing):
+@pytest.mark.parametrize("build", [network, lambda: ConvNet(1, 4, widths=(8,), dim=16, size=8)], ids=["field", "judge"])
+@pytest.mark.parametrize("wrong", [-1, 4, 10])
+@pytest.mark.parametrize("whole", [True, False])
+def test_labels_out_of_range_are_refused_before_any_step_wherever_they_hide(build, wrong, whole):
+    model, z = build(), torch.randn(100, 2)  # a field of three classes and null 3; a judge of four classes
+    y = torch.arange(100) % 3
+    y[57 if whole else 0] = wrong  # the 58th row is not in the first batch, if that is small
+    source = batches(z, y, 1, torch.Generator().manual_seed(0)) if whole else iter([(z, y)])
+    with pytest.raises(ValueError, match=rf"y must hold labels in 0\.\.3; got values from .*{wrong}"):
+        train(model, source, Called())
+
+
+@pytest.mark.parametrize(
+    ("y", "error", "words"),
+    [
+        (torch.zeros(4, dtype=torch.int32), TypeError, "int64"),
+        (torch.zeros(3).long(), ValueError, r"y must have 4 rows"),
+        ((torch.zeros(4).long(), torch.zeros(4)), ValueError, "of one kind"),
+    ],
+)
+def test_conditions_of_another_kind_than_the_models_null_are_refused(y, error, words):
+    with pytest.raises(error, match=words):
+        train(network(), iter([(torch.zeros(4, 2), y)]), Called())
+
+
+class Prompted(nn.Module):
+    """A model of points that is told two numbers and one of three labels."""
+
+    def __init__(self):
+        super().__init__()
+        self.null, self.word = (torch.zeros(2), 3), nn.Embedding(4, 2)
+        self.body = nn.Linear(7, 2)
+
+    def forward(self, x, t, y):
+        return self.body(torch.cat((x, t[:, None], y[0], self.word(y[1])), dim=1))
+
+
+def test_a_condition_may_be_a_tuple_and_resumes_like_any_other(tmp_path):
+    def loss(model, z, y):
+        return cfm_loss(model, PATH, z, drop_condition(y, 0.2, model.null))
+
+    def start(seed=0):
+        torch.manual_seed(seed)
+        z = torch.randn(60, 2, generator=torch.Generator().manual_seed(5))
+        return Prompted(), batches(z, (z.sign(), torch.arange(60) % 3), 16, torch.Generator().manual_seed(seed))
+
     file = tmp_path / "run.pt"
-    train(network(), stream(), steps=50, checkpoint=file)
-    state = torch.load(file, weights_only=True)
-    del state[missing]
-    torch.save(state, file)
-    with pytest.raises(ValueError, match=r"run\.pt is no checkpoint that this version of fit wrote"):
-        train(network(), stream(), steps=50, resume=file)
+    expected = train(*start(), loss, steps=60)
+    with pytest.raises(KeyboardInterrupt):
+        train(*start(), accident(55, interrupt, loss), steps=60, checkpoint=file, checkpoint_seconds=0)
+    assert train(*start(1), loss, steps=60, resume=file).losses == expected.losses
+    with pytest.raises(ValueError, match=r"y must hold labels in 0\.\.3"):
+        train(Prompted(), iter([(torch.zeros(4, 2), (torch.zeros(4, 2), torch.full((4,), 4)))]), loss)
+
+
+def test_a_stream_without_conditions_trains_a_model_without():
+    source = ((torch.randn(8, 2), None) for _ in range(9))
+    history = train(MLP(2, width=8), source, lambda model, z, y: cfm_loss(model, PATH, z, y), steps=9)
+    assert history.steps == 9
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_networks_on_clips_train_like_others(monkeypatch, precision):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.SiLU(), nn.Conv3d(4, 1, 3, padding=1))
+    clips = torch.randn(32, 1, 4, 6, 6).cumsum(2)  # (B, C, T, H, W)
+    source = batches(clips, torch.zeros(32).long(), 8, torch.Generator().manual_seed(0))
+    history = train_in(precision, monkeypatch, model, source, lambda model, z, y: (model(z) - z).square().mean())
+    assert history.precision == precision and history.mean(10) < 0.2 * history.losses[0]
+
+
+def test_a_frozen_model_is_thawed_and_one_frozen_in_part_is_not():
+    frozen, part = network().requires_grad_(False), network()
+    part.body[0].requires_grad_(False)
+    before = [p.clone() for p in (frozen.body[0].weight, part.body[0].weight, part.body[-1].weight)]
+    train(frozen, stream(), steps=3), train(part, stream(), steps=3)
+    after = (frozen.body[0].weight, part.body[0].weight, part.body[-1].weight)
+    assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [False, True, False]
+
+
+def test_the_mean_of_the_last_losses_is_that_of_all_where_there_are_fewer():
+    history = History(nn.Identity(), [8.0, 4.0, 2.0, 1.0])
+    assert history.mean(2) == 1.5 and history.mean(1) == 1.0 and history.mean() == history.mean(4) == 3.75
+    for broken, last in ((history, 0), (History(nn.Identity()), 50)):
+        with pytest.raises(ValueError, match=f"last must be at least 1, after at least one step; got {last} after"):
+            broken.mean(last)
+
+
+def test_batches_that_end_too_soon_are_refused_with_the_step():
+    with pytest.raises(ValueError, match="the stream ended after 3 steps; it must last for all of them"):
+        train(network(), [next(stream()) for _ in range(3)])
 
 
 def convolutional(seed=0):
@@ -305,3 +350,23 @@ def test_a_training_resumes_in_the_precision_that_it_began_in(tmp_path, monkeypa
     for found, wanted in ((resumed, whole), (history.ema, expected.ema)):
         pairs = zip(found.state_dict().values(), wanted.state_dict().values(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_checkpoint_of_another_training_is_refused_and_the_model_stays_as_it_was(tmp_path):
+    file = tmp_path / "run.pt"
+    train(network(), stream(), steps=50, checkpoint=file)
+    for model, source, options, words in (
+        (network(), stream(), {"lr": 0.5}, r"run\.pt is from another training: it has .*'lr': 0\.01.* .*'lr': 0\.5"),
+        (network(width=24), stream(), {}, r"(?s)run\.pt is from another training: its model .*size mismatch"),
+        (
+            network(),
+            batches(torch.zeros(99, 2), torch.zeros(99).long(), 16),
+            {},
+            "its stream does not fit: .*length 100",
+        ),
+        (network(), iter([next(stream())]), {}, "to resume, stream must have state_dict and load_state_dict"),
+    ):
+        before = nn.utils.parameters_to_vector(model.parameters()).clone()
+        with pytest.raises(ValueError, match=words):
+            train(model, source, **({"steps": 50, "resume": file} | options))
+        assert torch.equal(nn.utils.parameters_to_vector(model.parameters()), before)
