@@ -3,40 +3,10 @@
 A new figure or widget goes here; it draws what it is given and computes nothing that a measurement should.
 """
 
-from labkit.show.curves import frechet_curve, guidance_curve, loss_curve, quality_curve, tradeoff_curve
+from labkit.show.curves import frechet_curve, loss_curve, quality_curve, tradeoff_curve
 from labkit.show.diagrams import generators_diagram, unet_diagram
-from labkit.show.dials import Dials, Frame, FrameSlider
-from labkit.show.explorer import GuidanceExplorer, turn_w
+from labkit.show.dials import Dials, Frame
+from labkit.show.explorer import guidance_explorer, turn_w
 from labkit.show.figures import image_grid, tile, use_style
 from labkit.show.pictures import show, show_gif, to_gif, to_png
 from labkit.show.plane import CLASS_COLOURS, arrows, cloud, density, guided_cloud, mesh, routes, triptych
-
-__all__ = [
-    "CLASS_COLOURS",
-    "Dials",
-    "Frame",
-    "FrameSlider",
-    "GuidanceExplorer",
-    "arrows",
-    "cloud",
-    "density",
-    "frechet_curve",
-    "generators_diagram",
-    "guidance_curve",
-    "guided_cloud",
-    "image_grid",
-    "loss_curve",
-    "mesh",
-    "quality_curve",
-    "routes",
-    "show",
-    "show_gif",
-    "tile",
-    "to_gif",
-    "to_png",
-    "tradeoff_curve",
-    "triptych",
-    "turn_w",
-    "unet_diagram",
-    "use_style",
-]

@@ -1,14 +1,26 @@
-"""Curves: training losses, and quality and diversity over the guidance scale."""
+"""Curves: training losses, and quality and diversity over the guidance scale, from `{w: Quality}`."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from torch import Tensor
 
-from labkit.measure.against_exact import CloudQuality
+from labkit.measure.quality import Quality
+
+Curve = dict[float, Quality]
+
+#: Of what a Quality may hold: what it means, colour, marker.
+LOOKS = {
+    "accuracy": ("shows the class asked for", "tab:blue", "o"),
+    "density": ("looks like real data", "tab:green", "^"),
+    "coverage": ("finds all kinds of it", "tab:orange", "s"),
+    "spread": ("1 is as varied as real data", "tab:orange", "s"),
+}
 
 
-def loss_curve(ax: Axes, losses: list[float], *, first: float | None = None) -> Axes:
+def loss_curve(ax: Axes, losses: Sequence[float], *, first: float | None = None) -> Axes:
     """Draw a training loss on logarithmic axes: every step faint, a running mean (of 50 steps, or fewer) strong.
 
     `first` marks the loss that is known before training starts.
@@ -17,96 +29,82 @@ def loss_curve(ax: Axes, losses: list[float], *, first: float | None = None) -> 
     ax.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.7)
     window = max(1, min(50, len(losses) // 20))
     smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
-    ax.plot(
-        steps[: len(smooth)] + (window - 1) / 2,
-        smooth,
-        color="tab:blue",
-        label=f"training loss, mean of {window} steps",
-    )
+    label = f"training loss, mean of {window} steps"
+    ax.plot(steps[: len(smooth)] + (window - 1) / 2, smooth, color="tab:blue", label=label)
     if first is not None:
         ax.axhline(first, color="tab:red", linestyle="--", linewidth=1, label=f"known before training: {first:.2f}")
     ax.set(xscale="log", yscale="log", xlabel="step", ylabel="loss per pixel")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _plain_numbers(ax.xaxis, LogLocator())
+    _plain_numbers(ax.yaxis)
     ax.legend()
     return ax
 
 
-def guidance_curve(ax: Axes, curve: dict, *, real: tuple | None = None, at: float | None = None) -> Axes:
-    """Draw accuracy with its interval, density and coverage over w: `curve` is `{w: Quality}` as from `guidance_sweep`.
+def quality_curve(ax: Axes, curve: Curve, *, real: Quality | None = None, at: float | None = None) -> Axes:
+    """Draw what all records hold over w: accuracy with its interval; density and coverage, or spread without them.
 
-    `real`, a Quality too, gives the dotted lines of real digits at the same n; `at` marks one w.
+    `real` gives the dotted lines of real samples at the same n; `at` marks one w.
     """
     ws = sorted(curve)
-    for name, label, colour, marker in (
-        ("accuracy", "accuracy: shows the digit asked for", "tab:blue", "o"),
-        ("density", "density: looks like real ones", "tab:green", "^"),
-        ("coverage", "coverage: finds all kinds of them", "tab:orange", "s"),
-    ):
-        ax.plot(ws, [getattr(curve[w], name) for w in ws], marker=marker, markersize=4, color=colour, label=label)
-        if name == "accuracy":
-            ax.fill_between(ws, [curve[w].low for w in ws], [curve[w].high for w in ws], color=colour, alpha=0.25)
-        if real is not None:
-            ax.axhline(getattr(real, name), color=colour, linestyle=":", linewidth=1)
+    held = [name for name in LOOKS if all(getattr(quality, name) is not None for quality in curve.values())]
+    for name in [name for name in held if name != "spread" or "density" not in held]:
+        meaning, colour, marker = LOOKS[name]
+        look = {"color": colour, "marker": marker}
+        ax.plot(ws, [_figure(curve[w], name) for w in ws], markersize=4, label=f"{name}: {meaning}", **look)
         if at in curve:
-            ax.plot(at, getattr(curve[at], name), marker=marker, markersize=10, color=colour)
+            ax.plot(at, _figure(curve[at], name), markersize=10, **look)
+        if real is not None:
+            ax.axhline(_figure(real, name), color=colour, linestyle=":", linewidth=1)
+    shares = [curve[w].accuracy for w in ws]
+    ax.fill_between(ws, [s.low for s in shares], [s.high for s in shares], color=LOOKS["accuracy"][1], alpha=0.25)
     if at is not None:
         ax.axvline(at, color="0.3", linewidth=1)
-    n = curve[ws[0]].n
-    ax.set(xlabel="guidance scale w", ylim=(0, None), title=f"n = {n:,} a point; dotted: real digits")
-    ax.legend(fontsize=8, loc="lower right")
+    title = f"n = {curve[ws[0]].n:,} a point" + ("" if real is None else "; dotted: real data")
+    ax.set(xlabel="guidance scale w", ylim=(0, None), title=title)
+    ax.legend(fontsize=8, loc="lower right")  # where it stays while w turns
     return ax
 
 
-def tradeoff_curve(ax: Axes, rows: list[dict], real: dict, *, label: str | None = None, name_w: bool = False) -> Axes:
-    """Draw quality (density) over diversity (spread), a dot for every w: `rows` are those of a guidance table.
+def tradeoff_curve(ax: Axes, curve: Curve, real: Quality, *, label: str | None = None, name_w: bool = False) -> Axes:
+    """Draw quality (density) over diversity (spread), a dot for every w.
 
-    `real` is the row of real digits at the same n, drawn as a star; `name_w` writes the w beside each dot.
+    `real`, of real samples at the same n, is drawn as a star; `name_w` writes the w beside each dot.
+    Raises ValueError if a record holds no density.
     """
-    spread, density = ([row[name] for row in rows] for name in ("spread", "density"))
-    ax.plot(spread, density, "o-", markersize=5, label=label)
+    places = {w: (_figure(curve[w], "spread"), _figure(curve[w], "density")) for w in sorted(curve)}
+    star = _figure(real, "spread"), _figure(real, "density")
+    ax.plot(*zip(*places.values(), strict=True), "o-", markersize=5, label=label)
     if name_w:
-        for row, x, y in zip(rows, spread, density, strict=True):
-            ax.annotate(f"w={row['w']:g}", (x, y), textcoords="offset points", xytext=(7, 4), fontsize=8)
-        ax.annotate(
-            "real digits",
-            (real["spread"], real["density"]),
-            textcoords="offset points",
-            xytext=(0, -18),
-            ha="center",
-            color="tab:red",
-        )
-    ax.plot(real["spread"], real["density"], "*", color="tab:red", markersize=15)
+        for w, place in places.items():
+            ax.annotate(f"w={w:g}", place, (7, 4), textcoords="offset points", fontsize=8)
+        ax.annotate("real data", star, (0, -18), textcoords="offset points", ha="center", color="tab:red")
+    ax.plot(*star, "*", color="tab:red", markersize=15)
     ax.set(xlabel="diversity: spread within a class", ylabel="quality: density")
     return ax
 
 
-def frechet_curve(ax: Axes, rows: list[dict], real: dict, *, label: str | None = None) -> Axes:
-    """Draw the Frechet distance over w on a logarithmic axis: `rows` and `real` as in `tradeoff_curve`."""
-    ax.plot([row["w"] for row in rows], [row["frechet"] for row in rows], "o-", markersize=5, label=label)
-    ax.axhline(real["frechet"], color="tab:red", linestyle=":", linewidth=1)
-    ax.set(yscale="log", xlabel="guidance scale w", ylabel="Fréchet distance (dotted: real digits)")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+def frechet_curve(ax: Axes, curve: Curve, real: Quality, *, label: str | None = None) -> Axes:
+    """Draw the Frechet distance over w on a logarithmic axis, that of real samples at the same n as a dotted line.
+
+    Raises ValueError if a record holds no Frechet distance.
+    """
+    ws = sorted(curve)
+    ax.plot(ws, [_figure(curve[w], "frechet") for w in ws], "o-", markersize=5, label=label)
+    ax.axhline(_figure(real, "frechet"), color="tab:red", linestyle=":", linewidth=1)
+    ax.set(yscale="log", xlabel="guidance scale w", ylabel="Fréchet distance (dotted: real data)")
+    _plain_numbers(ax.yaxis)
     return ax
 
 
-def quality_curve(ax: Axes, sweep: dict[float, tuple[Tensor, CloudQuality]], *, at: float | None = None) -> Axes:
-    """Draw share in the class asked for and spread over w, from `labkit.clouds.cloud_sweep`; `at` marks one w."""
-    ws = sorted(sweep)
-    for name, label, colour, marker in (
-        ("right", "quality: share in the class asked for", "tab:blue", "o"),
-        ("spread", "diversity: spread, true class = 1", "tab:orange", "s"),
-    ):
-        values = [getattr(sweep[w][1], name) for w in ws]
-        ax.plot(ws, values, marker=marker, markersize=4, color=colour, label=label)
-        if at in sweep:
-            ax.plot(at, getattr(sweep[at][1], name), marker=marker, markersize=10, color=colour)
-    if at is not None:
-        ax.axvline(at, color="0.3", linewidth=1)
-    ax.set(xlabel="guidance scale w", ylim=(0, None))
-    ax.legend(fontsize=8)
-    return ax
+def _figure(quality: Quality, name: str) -> float:
+    value = getattr(quality, name)
+    if value is None:
+        raise ValueError(f"this curve needs the {name} of every w and of real data; one record holds only {quality}")
+    return value.value if name == "accuracy" else value
+
+
+def _plain_numbers(axis: Axis, locator: LogLocator | None = None) -> None:
+    """Label a logarithmic axis 1, 2, 5, 10, ... (or where `locator` says) instead of by powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if locator is None else locator)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

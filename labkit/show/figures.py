@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from labkit.data.images import to_uint8
+from labkit.show.pictures import in_few_greys
 
 #: Opaque white, so that figures stay readable on a dark page; one size of type.
 STYLE = {
@@ -29,23 +30,22 @@ def use_style() -> None:
 
 
 def tile(images: Tensor, columns: int, *, gap: int = 2) -> np.ndarray:
-    """Lay float images (N, 1, H, W) in [-1, 1] out in rows of `columns`: a uint8 sheet, dark ink on white paper.
+    """Lay float images (N, C, H, W) in [-1, 1] out in rows of `columns`, `gap` grey pixels apart: a uint8 sheet.
 
-    Pixels are rounded to 32 shades of grey: no eye tells at this size, and the PNG is half as large.
+    One channel is ink, +1 drawn dark on white paper: a sheet (height, width). Three are red, green and blue as they
+    are: (height, width, 3). Raises ValueError for another shape, or a number of images that does not fill the rows.
     """
-    if images.ndim != 4 or images.shape[1] != 1:
-        raise ValueError(f"images must have shape (N, 1, H, W); got {tuple(images.shape)}")
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(f"images must have shape (N, 1, H, W) or (N, 3, H, W); got {tuple(images.shape)}")
     if columns < 1 or len(images) % columns:
         raise ValueError(f"columns must divide the number of images, {len(images)}; got {columns}")
-    ink = (to_uint8(images.detach()).cpu().numpy()[:, 0] + 4.0) // 8 * 8
-    pixels = 255 - np.minimum(ink, 255).astype(np.uint8)
-    height, width = pixels.shape[1:]
-    rows = len(pixels) // columns
-    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), 225, dtype=np.uint8)
-    for index, picture in enumerate(pixels):
-        top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
-        sheet[top : top + height, left : left + width] = picture
-    return sheet
+    pixels = to_uint8(images.detach()).cpu().permute(0, 2, 3, 1).numpy()
+    pixels = in_few_greys(255 - pixels[..., 0]) if images.shape[1] == 1 else pixels
+    margins = [(0, 0), (0, gap), (0, gap)] + [(0, 0)] * (pixels.ndim - 3)
+    framed = np.pad(pixels, margins, constant_values=225)
+    rows = framed.reshape(-1, columns, *framed.shape[1:]).swapaxes(1, 2)  # (rows, H + gap, columns, W + gap, ...)
+    sheet = rows.reshape(rows.shape[0] * rows.shape[1], -1, *pixels.shape[3:])
+    return sheet[: len(sheet) - gap, : sheet.shape[1] - gap]
 
 
 def image_grid(
@@ -58,10 +58,7 @@ def image_grid(
     title: str = "",
     gap: int = 2,
 ) -> Axes:
-    """Draw images (N, 1, H, W) in [-1, 1] in rows of `columns`, with labels at the left of rows and below columns.
-
-    Between neighbours lie `gap` grey pixels.
-    """
+    """Draw images, as `tile` lays them out, with labels at the left of rows and below columns."""
     ax.imshow(tile(images, columns, gap=gap), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
 
     def centres(count: int, size: int) -> list[float]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from labkit.flow.exact import ExactMarginal
 
@@ -37,15 +38,14 @@ def density(
     top: float | None = None,
 ) -> Axes:
     """Shade exp(log_prob) in ten steps, or draw its contour `lines`; `top` is the density of the darkest shade."""
-    n = 100
-    p = _on_mesh(log_prob, limit, n).exp().reshape(n, n)
+    p = _on_mesh(log_prob, limit, 100).exp().reshape(100, 100)
     top = p.max().item() if top is None else top
-    axis = np.linspace(-limit, limit, n)
+    axis = np.linspace(-limit, limit, 100)
     if lines:
         ax.contour(axis, axis, p, levels=top * np.array([0.02, 0.1, 0.3, 0.6, 0.9]), colors="0.35", linewidths=0.7)
     else:
-        levels = top * np.linspace(0.02, 1, 10)
-        ax.contourf(axis, axis, p, levels=levels, cmap=cmap, extend="max", vmin=0, vmax=1.3 * top)
+        shades = {"levels": top * np.linspace(0.02, 1, 10), "vmin": 0, "vmax": 1.3 * top, "extend": "max"}
+        ax.contourf(axis, axis, p, cmap=cmap, **shades)
     return frame(ax, limit)
 
 
@@ -60,8 +60,15 @@ def cloud(
 
 def arrows(ax: Axes, field: Vector, *, limit: float = LIMIT, top: float | None = None, n: int = 15) -> Axes:
     """Draw a field: unit arrows for its direction over shades for its size, from 0 to `top` (default: the largest)."""
-    top = _on_mesh(field, limit, 60).norm(dim=1).max().item() if top is None else top
-    return _sized(ax, _on_mesh(field, limit, 60), _on_mesh(field, limit * 0.93, n), limit, top)
+    sizes = _on_mesh(field, limit, 60).norm(dim=1).reshape(60, 60)
+    top = max(sizes.max().item() if top is None else top, 1e-12)
+    axis = np.linspace(-limit, limit, 60)
+    ax.contourf(axis, axis, sizes.clamp_max(top), levels=np.linspace(0, top, 11), cmap="Blues", vmax=1.3 * top)
+    places, vectors = mesh(0.93 * limit, n), _on_mesh(field, 0.93 * limit, n)
+    visible = vectors.norm(dim=1) > 0.05 * top  # the direction of almost nothing is noise
+    drawn = torch.cat((places, normalize(vectors, dim=1)), dim=1)[visible]
+    ax.quiver(*drawn.T.numpy(), color="0.15", scale=22, width=0.006, pivot="middle")
+    return frame(ax, limit)
 
 
 def triptych(
@@ -112,15 +119,3 @@ def frame(ax: Axes, limit: float = LIMIT) -> Axes:
 def _on_mesh(function: Callable[[Tensor], Tensor], limit: float, n: int) -> Tensor:
     with torch.no_grad():
         return function(mesh(limit, n)).cpu()
-
-
-def _sized(ax: Axes, fine: Tensor, coarse: Tensor, limit: float, top: float) -> Axes:
-    n = round(len(fine) ** 0.5)
-    axis = np.linspace(-limit, limit, n)
-    size = fine.norm(dim=1).reshape(n, n).clamp_max(top).numpy()
-    ax.contourf(axis, axis, size, levels=np.linspace(0, max(top, 1e-12), 11), cmap="Blues", vmax=1.3 * max(top, 1e-12))
-    unit = coarse / coarse.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    visible = coarse.norm(dim=1) > 0.05 * top  # the direction of almost nothing is noise
-    where = mesh(limit * 0.93, round(len(coarse) ** 0.5))[visible]
-    ax.quiver(*where.T.numpy(), *unit[visible].T.numpy(), color="0.15", scale=22, width=0.006, pivot="middle")
-    return frame(ax, limit)

@@ -1,9 +1,8 @@
-"""Sliders show the picture of their position; every setting is drawn once, from the same noise for every w."""
+"""Turning w shows what was measured, and digits that all start from the same noise."""
 
 import io
 import re
 
-import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -11,110 +10,19 @@ import torch
 from PIL import Image
 from torch import nn
 
+from labkit.base.runtime import seeded_noise
 from labkit.flow.exact import ExactMarginal
-from labkit.flow.guidance import guided
+from labkit.flow.guidance import limited
 from labkit.flow.mixtures import petals
 from labkit.flow.paths import GaussianPath
-from labkit.measure.judge import Diversity, Quality
+from labkit.measure.metrics import Share
+from labkit.measure.quality import Quality
+from labkit.measure.samples import draw
 from labkit.show import explorer as widgets
-from labkit.show.dials import Dials, Frame, FrameSlider
-from labkit.show.explorer import GuidanceExplorer, turn_w
-
-FRAMES = {0.0: b"zero", 1.0: b"one", 3.5: b"three and a half"}
-
-
-def test_moving_the_slider_changes_picture_and_caption():
-    slider = FrameSlider(FRAMES, name="w", start=1.0, captions={w: f"at {w}" for w in FRAMES})
-    assert (slider.image.value, slider.text.value) == (b"one", "at 1.0")
-    for w, frame in FRAMES.items():
-        slider.slider.value = w
-        assert (slider.image.value, slider.text.value) == (frame, f"at {w}")
-
-
-def test_the_widget_is_one_slider_one_image_and_no_output_area():
-    slider = FrameSlider(FRAMES, name="w")
-    kinds = [type(child).__name__ for child in slider.widget.children]
-    assert kinds == ["SelectionSlider", "Image", "HTML"]
-    assert [label for label, _ in slider.slider.options] == ["0", "1", "3.5"]
-    assert slider.slider.value == 0.0
-
-
-def test_a_small_picture_is_not_stretched_to_the_width_of_the_page():
-    for shown in (FrameSlider(FRAMES, name="w"), Dials(lambda w: Frame(b"", ""), {"w": (1, 2)})):
-        assert shown.widget.layout.align_items == "flex-start"
-        assert shown.image.layout.max_width == "100%" and shown.image.layout.width is None
-
-
-def test_bad_input_is_refused_by_name():
-    with pytest.raises(ValueError, match="frames must hold at least one picture"):
-        FrameSlider({}, name="w")
-    with pytest.raises(ValueError, match=r"start must be one of \[0.0, 1.0, 3.5\]; got 2.0"):
-        FrameSlider(FRAMES, name="w", start=2.0)
-    with pytest.raises(ValueError, match="captions must have the keys of frames"):
-        FrameSlider(FRAMES, name="w", captions={0.0: "zero"})
-
-
-class Painter:
-    """Draws a frame that names its setting, and counts."""
-
-    def __init__(self):
-        self.asked = []
-
-    def __call__(self, *setting):
-        self.asked.append(setting)
-        return Frame(repr(setting).encode(), f"text of {setting}")
-
-
-def test_dials_show_their_setting_draw_it_once_and_remember_it():
-    paint = Painter()
-    dials = Dials(paint, {"t": [0.0, 0.5, 1.0], "path": ["linear", "cosine"], "steps": [1, 10]})
-    assert paint.asked == [(0.0, "linear", 1)]  # nothing is drawn before it is asked for
-
-    def check(setting):
-        assert dials.setting == setting
-        assert (dials.image.value, dials.text.value) == (repr(setting).encode(), f"text of {setting}")
-
-    check((0.0, "linear", 1))
-    moves = [("t", 0.5), ("path", "cosine"), ("t", 0.0), ("path", "linear"), ("steps", 10), ("steps", 1), ("t", 0.5)]
-    for name, value in moves:
-        dials.dials[name].value = value
-        check(tuple(dials.dials[other].value for other in ("t", "path", "steps")))
-        assert dials.dials[name].value == value
-    assert len(paint.asked) == len(set(paint.asked)) == 5
-
-
-def test_words_make_a_menu_and_numbers_a_slider_in_their_order():
-    dials = Dials(Painter(), {"w": [1.0, 3.5, 2], "path": ["linear", "cosine"]})
-    slider, menu, image, text = dials.widget.children
-    assert [type(child).__name__ for child in dials.widget.children] == ["SelectionSlider", "Dropdown", "Image", "HTML"]
-    assert slider.description == "w" and list(slider.options) == [("1", 1.0), ("3.5", 3.5), ("2", 2)]
-    assert menu.description == "path" and list(menu.options) == ["linear", "cosine"]
-    assert image is dials.image and text is dials.text and image.format == "png"
-
-
-def test_dials_start_where_they_are_told_and_at_the_first_values_otherwise():
-    paint = Painter()
-    dials = Dials(paint, {"t": [0.0, 0.5], "path": ["linear", "cosine"]}, start={"path": "cosine"})
-    assert dials.setting == (0.0, "cosine") and paint.asked == [(0.0, "cosine")]
-    assert dials.text.value == "text of (0.0, 'cosine')"
-
-
-@pytest.mark.parametrize(
-    ("dials", "start", "words"),
-    [
-        ({}, None, r"every dial needs at least one value; got \{\}"),
-        ({"t": [0.0], "s": []}, None, r"every dial needs at least one value; got .*'s': \[\]"),
-        ({"t": [0.0, 1.0]}, {"t": 0.5}, r"start must be among the values of the dials; got t=0\.5$"),
-        ({"t": [0.0, 1.0]}, {"t": 0.0, "s": 1}, r"got s=1$"),
-        ({"path": ["linear"]}, {"path": "cosine"}, r"got path=cosine$"),
-    ],
-)
-def test_dials_without_values_or_with_a_start_elsewhere_are_refused(dials, start, words):
-    paint = Painter()
-    with pytest.raises(ValueError, match=words):
-        Dials(paint, dials, start=start)
-    assert not paint.asked
-
+from labkit.show.dials import Dials
+from labkit.show.explorer import guidance_explorer, turn_w
+from labkit.show.figures import tile
+from labkit.show.pictures import to_png
 
 EXACT = ExactMarginal(GaussianPath(), petals())
 
@@ -158,9 +66,9 @@ def test_turning_w_states_the_share_and_spread_that_were_measured():
         right = (class_of(x) == label).mean()
         spread = np.sqrt(x.numpy().var(axis=0).sum()) / own_spread
         text = corner.text.value
-        assert f"<b>w = {w:g}</b>: {right:.0%} of 200 points land in class {label} " in text
+        low, high = (float(number) / 100 for number in re.search(r"(\d+)% to (\d+)%", text).groups())
+        assert f"<b>w = {w:g}</b>: {right:.0%} ({low:.0%} to {high:.0%}) of 200 points land in class {label}" in text
         assert float(re.search(r"spread is ([\d.]+) of", text)[1]) == pytest.approx(spread, abs=0.006)
-        low, high = (float(number) / 100 for number in re.search(r"interval (\d+)% to (\d+)%", text).groups())
         assert low <= right <= high and high - low < 0.16
 
 
@@ -179,7 +87,7 @@ def test_turning_w_marks_it_and_draws_the_cloud_of_the_class(figures):
         assert set(right.lines[-1].get_xdata()) == {w}  # the line that marks w
         assert right.lines[0].get_xdata().tolist() == [0, 1, 3]
         assert not plt.fignum_exists(figure.number)
-    assert Image.open(io.BytesIO(corner.image.value)).format == "PNG"
+    assert Image.open(io.BytesIO(corner.images[0].value)).format == "PNG"
 
 
 def test_turning_w_asks_for_every_cloud_of_a_class_once():
@@ -205,7 +113,7 @@ def test_turning_w_has_all_classes_and_starts_at_the_conditional_field_where_it_
 class Shades(nn.Module):
     """A field that paints class y in its own shade over its noise (null: none), and counts the images it is given."""
 
-    channels, num_classes = 1, 10
+    num_classes = null = 10
 
     def __init__(self):
         super().__init__()
@@ -219,21 +127,15 @@ class Shades(nn.Module):
 
 
 class Reader:
-    """Stands for a judge: says that 40 of 50 are right."""
+    """Stands for a judge: says that 40 of 50 are right. Fifty digits tell no more, so nothing else is asked."""
 
     def accuracy(self, x, y):
         assert len(x) == len(y) == 50
-        return 0.8, 0.67, 0.89, 50
-
-    def density_coverage(self, x, y):
-        return 1.25, 0.5
-
-    def diversity(self, x, y):
-        return Diversity(vendi=0.9, spread=0.61)
+        return Share(0.8, 0.67, 0.89, 50)
 
 
 def quality(share):
-    return Quality(2000, share, share - 0.01, share, 2.5, 0.9, 0.7)
+    return Quality(2000, Share(share, share - 0.01, share, 2000), 1.1, 2.5, 0.9, 0.7)
 
 
 CURVE = {0.0: quality(0.1), 1.0: quality(0.96), 3.0: quality(0.99)}
@@ -241,90 +143,117 @@ CURVE = {0.0: quality(0.1), 1.0: quality(0.96), 3.0: quality(0.99)}
 
 def test_every_setting_is_drawn_once_and_then_comes_from_memory():
     model = Shades()
-    explorer = GuidanceExplorer(model, ws=(0.0, 1.0, 3.0), steps=2)
-    assert model.asked == 50 * 4  # at w=1 one branch is enough, and Heun's method evaluates twice a step
-    first = explorer.image.value
-    explorer.w.value = 3.0
-    assert model.asked == 50 * 4 + 100 * 4 and explorer.image.value != first
-    explorer.w.value = 1.0
-    assert model.asked == 50 * 4 + 100 * 4 and explorer.image.value == first
+    explorer = guidance_explorer(model, ws=(0.0, 1.0, 3.0), steps=2)
+    assert isinstance(explorer, Dials)
+    assert model.asked == 50 * 4  # at w=1 one branch is enough, and the midpoint method evaluates twice a step
+    first = explorer.images[0].value
+    explorer.dials["w"].value = 3.0
+    assert model.asked == 50 * 4 + 100 * 4 and explorer.images[0].value != first
+    explorer.dials["w"].value = 1.0
+    assert model.asked == 50 * 4 + 100 * 4 and explorer.images[0].value == first
 
 
-def test_prepare_leaves_nothing_to_draw_when_the_slider_moves():
+@pytest.mark.parametrize("curve", [CURVE, None])
+def test_prepare_leaves_nothing_to_draw_when_the_slider_moves(curve):
     model = Shades()
-    explorer = GuidanceExplorer(model, curve=CURVE, steps=1).prepare()
-    asked = model.asked
-    charts = []
+    explorer = guidance_explorer(model, curve=curve, ws=(0.0, 1.0, 3.0), steps=1).prepare("w")
+    asked, charts = model.asked, []
     for w in (0.0, 3.0, 1.0):
-        explorer.w.value = w
-        charts.append(explorer.chart.value)
+        explorer.dials["w"].value = w
+        charts.append(explorer.images[-1].value)
     assert model.asked == asked and len(set(charts)) == 3  # the marker moves
 
 
-def test_prepare_draws_every_w_without_a_curve_too():
-    model = Shades()
-    explorer = GuidanceExplorer(model, ws=(0.0, 1.0, 3.0), steps=1).prepare()
-    asked = model.asked
-    explorer.w.value = 3.0
-    assert model.asked == asked
-
-
 def test_class_and_seed_change_the_picture_and_w_keeps_the_noise():
-    explorer = GuidanceExplorer(Shades(), ws=(0.0, 1.0), steps=1)
-    pictures = {explorer.image.value}
-    for control, value in ((explorer.digit, 7), (explorer.seed, 3), (explorer.digit, -1)):
-        control.value = value
-        pictures.add(explorer.image.value)
+    explorer = guidance_explorer(Shades(), ws=(0.0, 1.0), steps=1)
+    pictures = {explorer.images[0].value}
+    for name, value in (("digit", "7"), ("seed", 3), ("digit", "all")):
+        explorer.dials[name].value = value
+        pictures.add(explorer.images[0].value)
     assert len(pictures) == 4
     # Without guidance the class is ignored, so that all that is left is the noise: equal for equal seeds only.
-    assert explorer.frame(0.0, 7, 3).png == explorer.frame(0.0, -1, 3).png != explorer.frame(0.0, -1, 4).png
+    seven, every, other = (explorer.frame((0.0, *rest, "1", "plain")) for rest in (("7", 3), ("all", 3), ("all", 4)))
+    assert seven.pictures == every.pictures != other.pictures
 
 
-def test_the_readout_says_what_is_shown_and_what_was_measured():
-    explorer = GuidanceExplorer(Shades(), judge=Reader(), curve=CURVE, real=quality(0.997), steps=10)
-    explorer.w.value = 3.0
-    text = explorer.text.value
-    assert "w = 3" in text and "w' = 2" in text and "20 evaluations of each branch" in text
-    assert (
-        "these 50: 40 show the digit asked for (95% interval 67% to 89%), density 1.25, coverage 0.50, spread 0.61 of"
-        in text
-    )
-    assert "measured with n = 2,000, plain guidance: <b>99.0%</b> right (98.0% to 99.0%)" in text
-    alone = GuidanceExplorer(Shades(), steps=1)
-    assert "these 50" not in alone.text.value and "measured" not in alone.text.value
+def test_the_digits_shown_are_those_that_draw_makes_of_the_seeded_noise():
+    explorer = guidance_explorer(Shades(), ws=(1.0, 2.0), steps=2, seed=7, shape=(1, 8, 8))
+    explorer.dials["w"].value = 2.0
+    for digit, y in (("all", torch.arange(50) % 10), ("4", torch.full((50,), 4))):
+        explorer.dials["digit"].value = digit
+        x = draw(Shades(), seeded_noise(50, 1, 8, 8, seed=7), y, 2.0, steps=2)
+        assert explorer.images[0].value == to_png(tile(x, columns=10), scale=2)
 
 
-def test_the_explorer_has_no_output_area_and_starts_at_the_conditional_model():
-    explorer = GuidanceExplorer(Shades(), curve=CURVE, steps=1)
-    assert explorer.digit.label == "all"  # a choice, not an empty box
-    assert explorer.w.value == 1.0 and [w for _, w in explorer.w.options] == [0.0, 1.0, 3.0]
-
-    def kinds(widget):
-        return {type(widget)}.union(*(kinds(child) for child in getattr(widget, "children", ())))
-
-    assert ipywidgets.Output not in kinds(explorer.widget)
-    assert explorer.chart in explorer.widget.children
-    assert explorer.chart not in GuidanceExplorer(Shades(), steps=1).widget.children
+def test_colour_images_are_explored_too():
+    explorer = guidance_explorer(Shades(), steps=1, shape=(3, 8, 8))
+    assert Image.open(io.BytesIO(explorer.images[0].value)).mode == "RGB"
 
 
-def test_an_explorer_without_the_conditional_model_is_refused():
+def test_the_readout_says_what_is_shown_and_apart_from_it_what_was_measured():
+    explorer = guidance_explorer(Shades(), judge=Reader(), curve=CURVE, real=quality(0.997), steps=10)
+    explorer.dials["w"].value = 3.0
+    shown, measured = explorer.text.value.split("<hr>")
+    assert "w = 3" in shown and "w' = 2" in shown and "20 evaluations of each branch" in shown
+    assert "these 50: 40 show the digit asked for, 80% (67% to 89%)" in shown
+    assert not re.search("density|coverage|spread", shown)  # of fifty digits they would mean nothing
+    assert measured == f"measured once with plain guidance, {CURVE[3.0]}"
+    assert "2,000" in measured and "99.0% (98.0% to 99.0%)" in measured and "density 0.90" in measured
+    alone = guidance_explorer(Shades(), steps=1).text.value
+    assert "these 50" not in alone and "measured" not in alone
+
+
+def test_a_w_off_the_curve_has_its_chart_and_no_measured_line():
+    explorer = guidance_explorer(Shades(), curve=CURVE, ws=(1.0, 2.0), steps=1)
+    explorer.dials["w"].value = 2.0
+    assert "measured" not in explorer.text.value and len(explorer.images) == 2
+
+
+def test_the_explorer_starts_at_the_conditional_model_with_all_classes():
+    explorer = guidance_explorer(Shades(), curve=CURVE, steps=1)
+    assert explorer.setting == (1.0, "all", 0, "1", "plain")
+    assert list(explorer.dials["digit"].options) == ["all", *"0123456789"]
+    assert [w for _, w in explorer.dials["w"].options] == [0.0, 1.0, 3.0]
+    assert [image.layout.width for image in explorer.images] == ["440px", "400px"]
+    assert len(guidance_explorer(Shades(), steps=1).images) == 1
+
+
+def test_an_explorer_without_the_conditional_model_or_with_another_seed_is_refused():
     with pytest.raises(ValueError, match=r"ws must hold 1, .*; got \[0.0, 2.0\]"):
-        GuidanceExplorer(Shades(), ws=(0.0, 2.0))
+        guidance_explorer(Shades(), ws=(0.0, 2.0))
+    with pytest.raises(ValueError, match="start must be among the values of the dials; got seed=100"):
+        guidance_explorer(Shades(), seed=100)
 
 
 def test_kinds_of_guidance_and_numbers_of_steps_can_be_chosen_and_each_is_remembered():
-    def twice(model, y, w, null):
-        return guided(model, y, 2 * w, null)
+    class Doubled(Shades):
+        def forward(self, x, t, y=None):
+            return 2 * super().forward(x, t, y)
 
-    explorer = GuidanceExplorer(Shades(), ws=(0.5, 1.0, 2.0), steps=4, guides={"plain": guided, "twice": twice})
-    assert explorer.guide.value == "plain" and list(explorer.steps.options) == [2, 4, 8]
-    explorer.w.value = 2.0
-    plain = explorer.image.value
-    explorer.w.value, explorer.guide.value = 1.0, "twice"
-    assert explorer.image.value == plain
-    asked = explorer.model.asked
-    explorer.steps.value = 8
-    assert explorer.model.asked - asked == 2 * 8 * 100 and "16 evaluations" in explorer.text.value
-    explorer.steps.value = 4
-    assert explorer.model.asked - asked == 2 * 8 * 100
-    assert explorer.guide not in GuidanceExplorer(Shades(), steps=1).widget.children[0].children[2].children
+    model, weak = Shades(), Doubled()
+    rules = {"plain": {}, "never": {"rule": limited(1.0, 1.0)}, "weak": {"bad": weak}}
+    explorer = guidance_explorer(model, ws=(0.5, 1.0, 2.0), steps=4, rules=rules)
+    assert explorer.setting[-1] == "plain" and list(explorer.dials["steps"].options) == ["2", "4", "8"]
+    conditional = explorer.images[0].value
+    explorer.dials["w"].value = 2.0
+    plain = explorer.images[0].value
+    explorer.dials["guidance"].value = "never"
+    assert explorer.images[0].value == conditional != plain  # no step of the midpoint method asks at t=1
+    explorer.dials["guidance"].value = "weak"
+    assert explorer.images[0].value not in (plain, conditional) and weak.asked
+    explorer.dials["guidance"].value = "plain"
+    asked = model.asked
+    explorer.dials["steps"].value = "8"
+    assert model.asked - asked == 2 * 8 * 100 and "16 evaluations" in explorer.text.value
+    explorer.dials["steps"].value = "4"
+    assert model.asked - asked == 2 * 8 * 100 and explorer.images[0].value == plain
+
+
+def test_one_kind_of_guidance_needs_no_menu():
+    def shown(explorer):
+        *_, small, _row, _text = explorer.widget.children
+        return [control.description for control in small.children]
+
+    assert shown(guidance_explorer(Shades(), steps=2)) == ["digit", "seed", "steps"]
+    rules = {"plain": {}, "limited": {"rule": limited(0.2, 0.8)}}
+    assert shown(guidance_explorer(Shades(), steps=2, rules=rules)) == ["digit", "seed", "steps", "guidance"]

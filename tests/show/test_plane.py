@@ -10,7 +10,6 @@ from matplotlib.quiver import Quiver
 from labkit.flow.exact import ExactMarginal
 from labkit.flow.mixtures import GaussianMixture, petals
 from labkit.flow.paths import GaussianPath
-from labkit.measure.against_exact import CloudQuality
 from labkit.show import plane
 
 MODE = (1.5, -0.9)  # off both diagonals, so that no swapped or flipped axis can hide
@@ -225,28 +224,6 @@ def test_a_guided_cloud_stands_over_the_shaded_density_of_its_class_and_the_line
     assert darkest(ax, plane.LIMIT) == pytest.approx(EXACT.mixture.means[label].tolist(), abs=0.15)
     reach = np.abs(np.concatenate([path.vertices for path in lines.get_paths()])).max(axis=0)
     assert (reach > 1.2).all()  # around all three petals, not one
-
-
-def quality(right, spread):
-    return torch.zeros(1, 2), CloudQuality(500, right, right - 0.02, right + 0.02, spread)
-
-
-def test_the_quality_curve_draws_both_measures_over_w_in_order_and_marks_one(ax):
-    sweep = {3.0: quality(0.97, 0.5), 0.0: quality(0.3, 1.4), 1.0: quality(0.8, 0.99)}
-    assert plane.quality_curve(ax, sweep, at=1.0) is ax
-    right, right_now, spread, spread_now, marker = ax.lines
-    assert right.get_xydata().tolist() == [[0, 0.3], [1, 0.8], [3, 0.97]] and "quality" in right.get_label()
-    assert spread.get_xydata().tolist() == [[0, 1.4], [1, 0.99], [3, 0.5]] and "diversity" in spread.get_label()
-    assert right_now.get_xydata().tolist() == [[1, 0.8]] and spread_now.get_xydata().tolist() == [[1, 0.99]]
-    assert set(marker.get_xdata()) == {1.0} and ax.get_xlabel() == "guidance scale w" and ax.get_ylim()[0] == 0
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == [right.get_label(), spread.get_label()]
-
-
-def test_a_quality_curve_without_a_mark_has_none_and_a_w_between_gets_its_line_only(ax):
-    plane.quality_curve(ax, {0.0: quality(0.3, 1.4), 1.0: quality(0.8, 0.99)})
-    assert len(ax.lines) == 2
-    plane.quality_curve(ax, {0.0: quality(0.3, 1.4), 1.0: quality(0.8, 0.99)}, at=0.5)
-    assert len(ax.lines) == 5 and set(ax.lines[-1].get_xdata()) == {0.5}
 
 
 def test_a_frame_is_square_without_a_grid(ax):
