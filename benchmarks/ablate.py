@@ -1,10 +1,12 @@
-"""`python -m labkit ablate`: what each part of the U-Net lab is worth, measured by leaving it out.
+"""What each part of the U-Net lab is worth, measured by leaving it out: `python benchmarks/ablate.py`.
 
 Every variant is trained alike from scratch, with each of the seeds, and judged at w=1 and w=3; the table
-`mnist-unet-ablations` keeps it all.
+`mnist-unet-ablations` of the assets keeps it all.
 """
 
+import argparse
 import copy
+import json
 from collections.abc import Iterable
 
 import torch
@@ -12,31 +14,26 @@ from torch import Tensor, nn
 
 from labkit.base.files import FOLDER, Card, write_table
 from labkit.base.provenance import provenance
-from labkit.base.runtime import device, seed_everything
-from labkit.data.images import mnist32
-from labkit.data.stream import batches
-from labkit.flow.paths import GaussianPath
-from labkit.measure.held_out import held_out_loss
-from labkit.measure.judge import Judge
-from labkit.measure.sweeps import guidance_sweep
-from labkit.nn.unet import UNet
-from labkit.training.loop import fit
-from labkit.training.recipes import RECIPES, flow
+from labkit.base.runtime import device, seed_everything, seeded_noise
+from labkit.data import balanced_labels, batches, mnist32
+from labkit.measure import Judge, draw, held_out_loss, sweep
+from labkit.nn import UNet
+from labkit.training import RECIPES, fit
 
 
 def ablate(*, steps: int = 1_200, batch_size: int = 64, seeds: Iterable[int] = (0, 1), n: int = 1_000) -> Card:
     """Train, judge and write every variant; return the card of the table."""
     on = device()
-    began, judge, path = provenance(on), Judge.pretrained(device=on), GaussianPath()
+    began, judge, recipe = provenance(on), Judge.pretrained(device=on), RECIPES["mnist-unet"]
     images, labels = (part.to(on) for part in mnist32("train"))
-    loss_fn = flow(RECIPES["mnist-unet"]["trained"])
-    rows, precision = [], ""
+    y, noise = balanced_labels(n, 10), seeded_noise(n, 1, 32, 32)
+    rows, precision, lr = [], "", 3e-3
 
     def report(variant: str, seed: int, model: nn.Module) -> None:
-        loss = held_out_loss(model, path)
-        for w, quality in guidance_sweep(model, judge, (1.0, 3.0), n, steps=10).items():
-            rows.append({"variant": variant, "seed": seed, "loss": loss, "w": w} | quality._asdict())
-            print(rows[-1])
+        loss = held_out_loss(model, recipe.network.gaussian_path())
+        for w, quality in sweep(lambda w, y: draw(model, noise, y, w), judge.measure, (1.0, 3.0), y).items():
+            rows.append({"variant": variant, "seed": seed, "loss": loss, "w": w} | quality.row())
+            print(f"{variant}, seed {seed}, loss {loss:.4f}, w={w:g}: {quality}", flush=True)
 
     for seed in seeds:
         for variant, change in {
@@ -45,23 +42,18 @@ def ablate(*, steps: int = 1_200, batch_size: int = 64, seeds: Iterable[int] = (
             "no full-resolution skip": cut_full_resolution_skip,
         }.items():
             seed_everything(seed)
-            model = UNet(**RECIPES["mnist-unet"]["model"]["arguments"])
+            model = recipe.network.build()
             change(model)
             stream = batches(images, labels, batch_size, torch.Generator().manual_seed(seed))
-            history = fit(model.to(on), loss_fn, stream, steps=steps, lr=3e-3)
+            history = fit(model.to(on), recipe.loss_fn(), stream, steps=steps, lr=lr)
             precision = history.precision
             report(variant, seed, history.ema)
             if variant == "as in the lesson":
                 report("last weights for EMA", seed, copy.deepcopy(model))
 
-    details = began | {
-        "steps": steps,
-        "batch_size": batch_size,
-        "lr": 3e-3,
-        "precision": precision,
-        "sampling": "midpoint, 10 steps",
-    }
-    card = Card("The U-Net lab with one part left out", "python -m labkit ablate", "MIT", details)
+    about = {"steps": steps, "batch_size": batch_size, "lr": lr, "precision": precision}
+    details = began | about | {"sampling": "midpoint, 10 steps"}
+    card = Card("The U-Net lab with one part left out", "python benchmarks/ablate.py", "MIT", details)
     return write_table(FOLDER / "mnist-unet-ablations.csv", rows, card)
 
 
@@ -82,3 +74,16 @@ class _FirstHalf(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         kept = h[:, : h.shape[1] // 2]
         return torch.cat((kept, torch.zeros_like(kept)), dim=1)
+
+
+def main() -> None:
+    """Train, judge and write; see the head of the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=1_200, help="optimiser steps of each training (default 1200)")
+    parser.add_argument("--samples", type=int, default=1_000, help="samples judged at each scale (default 1000)")
+    asked = parser.parse_args()
+    print(json.dumps(ablate(steps=asked.steps, n=asked.samples).details, indent=2))
+
+
+if __name__ == "__main__":
+    main()

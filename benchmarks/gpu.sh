@@ -38,7 +38,7 @@ compile() { # shellcheck disable=SC2046
 train() { # NAME LR
   if [ -n "$tiny" ]; then
     lk retrain "$1" --seconds 2 --batch-size 8 --lr "$2" && "$python" -c "
-from labkit.commands.measure import headlines
+from labkit.course.commands.measure import headlines
 print(headlines('$1', n=20, steps=1).details['measured'])"
   else
     lk retrain "$1" --seconds 90 --batch-size 512 --lr "$2" && lk measure "$1"
@@ -55,12 +55,9 @@ speed30() { speed 30; }
 sweep() {
   for name in mnist-unet mnist-dit; do
     if [ -n "$tiny" ]; then
-      "$python" -c "
-from labkit.commands import sweep
-sweep.WS, sweep.VARIANT_WS = (1.0, 3.0), (3.0,)
-sweep.sweep('$name', n=20, steps=1, draws=2)" || return
+      "$python" benchmarks/guidance_table.py "$name" --samples 20 --steps 1 --draws 2 --scales 1 3 --other-scales 3 || return
     else
-      lk sweep "$name" || return
+      "$python" benchmarks/guidance_table.py "$name" || return
     fi
   done
 }

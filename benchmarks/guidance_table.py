@@ -1,74 +1,81 @@
-"""`python -m labkit sweep NAME`: quality and diversity of a shipped model by guidance scale and by kind of guidance.
+"""Quality and diversity of a shipped model by scale and kind of guidance: `python benchmarks/guidance_table.py NAME`.
 
-Writes the table `NAME-guidance`, from which lessons and explorer draw. Every row starts from the same noise.
+Writes the table `NAME-guidance` of the assets, from which lessons and explorer draw. Every row starts from the same
+noise. Autoguidance is measured where its worse model ships, as NAME-weak. On a CPU the networks run in its fast
+precision, where such a table takes half an hour; elsewhere in float32. The card names the precision.
 """
 
-from functools import partial
+import argparse
+import json
+from collections.abc import Iterable
 
 import torch
 
 from labkit.base.files import FOLDER, Card, write_table
 from labkit.base.provenance import provenance
-from labkit.base.runtime import device, half_precision
-from labkit.course.commands.measure import rounded, settings
-from labkit.data.images import balanced_labels, mnist32, real_digits
-from labkit.flow.guidance import autoguided, guided, projected, rescaled
-from labkit.measure.judge import CLASSES, Judge
+from labkit.base.runtime import device, half_precision, seeded_noise
+from labkit.data import balanced_labels
+from labkit.measure import Judge, draw, kinds_of_guidance, real_quality
 from labkit.measure.metrics import frechet_minimum
-from labkit.measure.samples import Guide, draw_images
-from labkit.measure.sweeps import PLAIN
-from labkit.training.pretrained import load_pretrained, names
+from labkit.measure.quality import rounded
+from labkit.measure.samples import sampling_settings
+from labkit.measure.sweeps import INTERVAL, PLAIN
+from labkit.training import load_pretrained, names
 
-WS = (0.0, 0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 3.0, 5.0, 8.0)
-VARIANT_WS = (1.5, 3.0, 5.0, 8.0)
-INTERVAL = (0.2, 0.8)
+WS = (0.0, 0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 3.0, 5.0, 8.0)  # of plain guidance
+OTHER_WS = (1.5, 3.0, 5.0, 8.0)  # of the other kinds
 
 
-def sweep(name: str, *, n: int = 2_000, steps: int = 10, draws: int = 200) -> Card:
-    """Measure n class-balanced samples for every w and variant, write the table and return its card.
-
-    On a CPU the networks run in its fast precision, where such a table takes half an hour; elsewhere in float32,
-    so that autoguidance's two models run alike. The card names the precision.
-    Autoguidance is measured where its worse model ships, as NAME-weak.
-    """
+def guidance_table(
+    name: str,
+    *,
+    n: int = 2_000,
+    steps: int = 10,
+    draws: int = 200,
+    ws: Iterable[float] = WS,
+    other_ws: Iterable[float] = OTHER_WS,
+) -> Card:
+    """Measure n class-balanced samples for every kind of guidance and w, write the table and return its card."""
     on = device()
     model, weights = load_pretrained(name, on)
-    judge, y = Judge.pretrained(device=on), balanced_labels(n, CLASSES)
+    weak = load_pretrained(f"{name}-weak", on)[0] if f"{name}-weak" in names() else None
+    judge, y, noise = Judge.pretrained(device=on), balanced_labels(n, model.null), seeded_noise(n, 1, 32, 32)
     half, chunk = (True, 100) if on.type == "cpu" else (False, 500)
     precision = str((half_precision(on, heavy=True) if half else None) or torch.float32).removeprefix("torch.")
-    details = provenance(on) | settings(steps) | {"precision": precision, "weights": weights.sha256}
-    details["interval"] = list(INTERVAL)
-    real, real_y = real_digits(n)
-    details["real digits at the same n"] = rounded(
-        judge.measure(real, real_y)._asdict() | judge.diversity(real, real_y)._asdict()
-    )
+    details = provenance(on) | sampling_settings(steps) | {"precision": precision, "weights": weights.sha256}
+    details |= {"interval": list(INTERVAL), "real digits at the same n": rounded(real_quality(judge, n).row())}
 
     rows, features = [], {}
-    for variant, (guide, ws) in variants(name).items():
-        for w in ws:
-            x = draw_images(model, y, w, steps=steps, guide=guide, half=half, chunk=chunk)
-            rows.append({"variant": variant, "w": w} | judge.measure(x, y)._asdict() | judge.diversity(x, y)._asdict())
-            print(rounded(rows[-1]), flush=True)
-            if variant == PLAIN:
-                features[w] = judge.features(x)
+    for kind, options in kinds_of_guidance(weak).items():
+        for w in ws if kind == PLAIN else other_ws:
+            seen = judge.read(draw(model, noise, y, w, steps=steps, half=half, chunk=chunk, **options))
+            quality = judge.measure(seen, y)
+            rows.append({"variant": kind, "w": w} | quality.row())
+            print(f"{kind}, w={w:g}: {quality}", flush=True)
+            if kind == PLAIN:
+                features[w] = seen.features
 
-    best, low, high = frechet_minimum(
-        judge.features(mnist32("test").images), features, draws=draws, generator=torch.Generator().manual_seed(0)
-    )
+    real = judge.read(judge.real.images).features
+    best, low, high = frechet_minimum(real, features, draws=draws, generator=torch.Generator().manual_seed(0))
     details["smallest Fréchet distance"] = {"w": best, "low": low, "high": high, "bootstrap draws": draws}
-    card = Card(f"Quality and diversity of {name} by guidance", f"python -m labkit sweep {name}", "MIT", details)
+    source = f"python benchmarks/guidance_table.py {name}"
+    card = Card(f"Quality and diversity of {name} by guidance", source, "MIT", details)
     return write_table(FOLDER / f"{name}-guidance.csv", rows, card)
 
 
-def variants(name: str) -> dict[str, tuple[Guide, tuple[float, ...]]]:
-    """For every kind of guidance what makes its field, and the scales at which it is measured."""
-    found: dict[str, tuple[Guide, tuple[float, ...]]] = {
-        PLAIN: (guided, WS),
-        "interval": (partial(guided, interval=INTERVAL), VARIANT_WS),
-        "rescaled": (rescaled, VARIANT_WS),
-        "projected": (projected, VARIANT_WS),
-    }
-    if f"{name}-weak" in names():
-        bad, _ = load_pretrained(f"{name}-weak", device())
-        found["autoguided"] = (lambda good, y, w, null: autoguided(good, bad, y, w), VARIANT_WS)
-    return found
+def main() -> None:
+    """Measure and write; see the head of the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="the model, for example mnist-unet")
+    parser.add_argument("--samples", type=int, default=2_000, help="samples of each row (default 2000)")
+    parser.add_argument("--steps", type=int, default=10, help="steps of the midpoint method (default 10)")
+    parser.add_argument("--draws", type=int, default=200, help="bootstrap draws of the best scale (default 200)")
+    parser.add_argument("--scales", type=float, nargs="+", default=WS, metavar="W", help="scales of plain guidance")
+    parser.add_argument("--other-scales", type=float, nargs="+", default=OTHER_WS, metavar="W", help="of other kinds")
+    asked = parser.parse_args()
+    options = {"steps": asked.steps, "draws": asked.draws, "ws": asked.scales, "other_ws": asked.other_scales}
+    print(json.dumps(guidance_table(asked.name, n=asked.samples, **options).details, indent=2))
+
+
+if __name__ == "__main__":
+    main()

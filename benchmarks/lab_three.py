@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
-from labkit.base.conditions import drop_labels
-from labkit.flow.losses import cfm_loss
-from labkit.flow.paths import GaussianPath
+from labkit.base import drop_condition
+from labkit.flow import GaussianPath, cfm_loss
 
 BATCH = 250
 LR = 1e-3
@@ -79,7 +78,7 @@ class LabThreeUNet(nn.Module):
 
     def __init__(self, widths: tuple[int, ...] = (32, 64, 128)) -> None:
         super().__init__()
-        self.channels, self.num_classes = 1, 10
+        self.channels, self.num_classes, self.null = 1, 10, 10
         steps = list(pairwise(widths))
         self.time, self.label = FourierTime(), nn.Embedding(self.num_classes + 1, EMBEDDING)
         self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 3, padding=1), nn.BatchNorm2d(widths[0]), nn.SiLU())
@@ -143,7 +142,7 @@ def train_until(model: LabThreeUNet, batches: Iterator[tuple[Tensor, Tensor]], e
     while time.perf_counter() < end:
         z, y = next(batches)
         t = torch.rand(len(z), device=z.device)  # uniform and independent, not stratified
-        y = drop_labels(y, DROP, model.num_classes)
+        y = drop_condition(y, DROP, model.null)
         loss = cfm_loss(model, path, z, y, t=t) * z[0].numel()
         optimizer.zero_grad()
         loss.backward()

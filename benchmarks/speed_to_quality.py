@@ -20,9 +20,7 @@ that resizing is undone by least squares, which leaves real digits as they were,
 
 import argparse
 import json
-import math
 import time
-from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -32,17 +30,12 @@ import torch
 from lab_three import BATCH, LabThreeUNet, one_by_one, train_until, unstretch
 from torch import Tensor, nn
 
-from labkit.base.conditions import drop_labels
-from labkit.base.runtime import device, machine, seed_everything
-from labkit.data.images import mnist32
-from labkit.data.stream import batches
-from labkit.flow.losses import cfm_loss
-from labkit.flow.paths import GaussianPath
-from labkit.measure.judge import Judge, Quality, real_quality
-from labkit.measure.metrics import wilson_interval
-from labkit.measure.sweeps import guidance_sweep
-from labkit.nn.unet import UNet
-from labkit.training.loop import fit, steps_within
+from labkit.base import device, machine, seed_everything, seeded_noise
+from labkit.data import balanced_labels, batches, mnist32
+from labkit.flow import GaussianPath
+from labkit.measure import Judge, Quality, draw, real_quality, share, sweep
+from labkit.nn import UNet
+from labkit.training import fit, flow_loss, steps_within
 
 SCALES = (1.0, 3.0)
 REACHED = 0.9  # accuracy at w=1 from which on a Frechet distance says something
@@ -65,20 +58,6 @@ class Trained(NamedTuple):
         return self.steps * self.batch / (self.seconds - self.start_up)
 
 
-class CarefulJudge(Judge):
-    """A judge that brings samples into its own form first, and counts those of a diverged model as wrong."""
-
-    def __init__(self, judge: Judge, restore: Callable[[Tensor], Tensor]) -> None:
-        super().__init__(judge.model, judge.card)
-        self.restore = restore
-
-    def measure(self, x: Tensor, y: Tensor) -> Quality:
-        """`Judge.measure` of the restored images; accuracy 0 and no other figure if some are not finite."""
-        if not x.isfinite().all():
-            return Quality(len(x), 0.0, *wilson_interval(0, len(x)), math.nan, math.nan, math.nan)
-        return super().measure(self.restore(x), y)
-
-
 def train_labkit(on: torch.device, seconds: float, seed: int) -> Trained:
     """Train labkit's U-Net with `fit`, for as many steps as a short trial on a copy says will fit."""
     began = time.perf_counter()
@@ -87,12 +66,7 @@ def train_labkit(on: torch.device, seconds: float, seed: int) -> Trained:
     size = 256 if fast else 64
     model = UNet(channels=1, num_classes=10, widths=(64, 128, 192) if fast else (32, 64, 96), patch=2).to(on)
     stream = batches(*(part.to(on) for part in mnist32("train")), size)
-    path = GaussianPath()
-
-    def loss_fn(model: nn.Module, z: Tensor, y: Tensor) -> Tensor:
-        return cfm_loss(model, path, z, drop_labels(y, 0.1, 10))
-
-    train = partial(fit, loss_fn=loss_fn, batches=stream, lr=3e-3, progress=False)
+    train = partial(fit, loss_fn=flow_loss(GaussianPath(), drop=0.1), stream=stream, lr=3e-3, progress=False)
     fitting = steps_within(seconds, lambda steps: train(deepcopy(model), steps=steps), share=TRIAL)
     start_up = time.perf_counter() - began
     steps = max(1, int(fitting * (1 - start_up / seconds) * 0.98))
@@ -127,27 +101,35 @@ GENERATORS = {
 
 def figures(name: str, trained: Trained, judge: Judge, n: int, seed: int) -> dict:
     """All figures of one generator, with those of n real digits beside them, ready for json."""
-    sweep = guidance_sweep(trained.model, CarefulJudge(judge, GENERATORS[name][1]), SCALES, n, steps=16, seed=seed)
+    y, noise, restore = balanced_labels(n, 10), seeded_noise(n, 1, 32, 32, seed=seed), GENERATORS[name][1]
+
+    def sample(w: float, y: Tensor) -> Tensor:
+        return draw(trained.model, noise, y, w, steps=16)
+
+    def measure(x: Tensor, y: Tensor) -> Quality:
+        if not x.isfinite().all():  # a diverged model's samples are all wrong, and have no other figure
+            return Quality(n, share(0, n))
+        return judge.measure(restore(x), y)
+
     return {
         "name": name,
         "parameters": sum(p.numel() for p in trained.model.parameters()),
         **{key: value for key, value in trained._asdict().items() if key != "model"},
         "images_per_second": trained.images_per_second,
-        "quality": {f"w={w:g}": quality._asdict() for w, quality in sweep.items()},
-        "real": real_quality(judge, n)._asdict(),
+        "quality": {f"w={w:g}": quality.row() for w, quality in sweep(sample, measure, SCALES, y).items()},
+        "real": real_quality(judge, n).row(),
     }
-
-
-def share(quality: dict) -> str:
-    """An accuracy with its interval, "93.0% (91.2-94.4)"."""
-    return f"{quality['accuracy']:.1%} ({100 * quality['low']:.1f}-{100 * quality['high']:.1f})"
 
 
 def column(row: dict) -> list[str]:
     """The figures of one generator as they are printed, in the order of `HEADINGS`."""
-    plain, guided = row["quality"].values()
-    real = row["real"]
-    reached = plain["accuracy"] >= REACHED
+    plain, guided, real = (Quality.of_row(figures) for figures in (*row["quality"].values(), row["real"]))
+
+    def beside_real(name: str) -> str:
+        value = getattr(plain, name)
+        none = value is None or (name == "frechet" and plain.accuracy.value < REACHED)
+        return f"{'not reached' if none else format(value, '.2f')} ({getattr(real, name):.2f})"
+
     return [
         row["name"],
         f"{row['parameters']:,}",
@@ -155,12 +137,10 @@ def column(row: dict) -> list[str]:
         f"{row['steps']:,} of {row['batch']}",
         f"{row['images_per_second']:,.0f}",
         f"{row['seconds']:.1f} ({row['start_up']:.1f})",
-        f"{plain['n']:,}",
-        share(plain),
-        share(guided),
-        f"{plain['frechet']:.2f} ({real['frechet']:.2f})" if reached else f"not reached ({real['frechet']:.2f})",
-        f"{plain['density']:.2f} ({real['density']:.2f})",
-        f"{plain['coverage']:.2f} ({real['coverage']:.2f})",
+        f"{plain.n:,}",
+        str(plain.accuracy),
+        str(guided.accuracy),
+        *map(beside_real, ("frechet", "density", "coverage")),
     ]
 
 
@@ -180,13 +160,6 @@ HEADINGS = [
 ]
 
 
-def without_nan(value: object) -> object:
-    """The same figures with None for NaN, which json does not know."""
-    if isinstance(value, dict):
-        return {key: without_nan(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
 def main() -> None:
     """Train, judge and print; see the head of the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -202,10 +175,9 @@ def main() -> None:
 
     on = device()
     judge = Judge.pretrained(device=on)  # before the training, so that the device has started
-    test = judge.accuracy(*mnist32("test"))
+    test = judge.test_accuracy
     run = {"machine": machine(on), "asked_seconds": asked.seconds, "seed": asked.seed, "judge": test._asdict()}
-    print(f"{run['machine']}; the judge is right on {share({**run['judge'], 'accuracy': test.value})}", end=" ")
-    print(f"of {test.n:,} real test digits")
+    print(f"{run['machine']}; the judge is right on {test} of {test.n:,} real test digits")
 
     rows = []
     for name in asked.only or GENERATORS:
@@ -215,11 +187,11 @@ def main() -> None:
         print(f"{name}: {trained.steps:,} steps in {trained.seconds:.1f} s, judging {n} samples ...", flush=True)
         rows.append(figures(name, trained, judge, n, asked.seed))
         if asked.json:
-            asked.json.write_text(json.dumps(without_nan(run | {"generators": {r["name"]: r for r in rows}}), indent=2))
+            asked.json.write_text(json.dumps(run | {"generators": {r["name"]: r for r in rows}}, indent=2))
 
     print()
     for line in zip(HEADINGS, *map(column, rows), strict=True):
-        print(f"{line[0]:22s}" + "".join(f"{cell:>23s}" for cell in line[1:]))
+        print(f"{line[0]:22s}" + "".join(f"{cell:>28s}" for cell in line[1:]))
 
 
 if __name__ == "__main__":

@@ -1,26 +1,31 @@
 """Measuring: from a model to samples, and from samples to figures of quality and diversity, with their intervals.
 
-A new metric goes here; it takes samples or features and returns numbers.
+A new metric goes into `metrics.py`, as a function of points or features; a figure that every table should have, into
+`Quality`.
 """
 
 from labkit.measure.against_exact import cloud_quality, field_error
-from labkit.measure.held_out import held_out_loss
-from labkit.measure.judge import Judge, Quality, real_quality
-from labkit.measure.metrics import sliced_w2, wilson_interval
-from labkit.measure.samples import draw_images
-from labkit.measure.sweeps import cloud_sweep, guidance_sweep, shipped_curve
+from labkit.measure.held_out import count_wrong, held_out_loss
+from labkit.measure.judge import Judge, real_quality
+from labkit.measure.metrics import Share, share, sliced_w2
+from labkit.measure.quality import Quality
+from labkit.measure.samples import clipped, draw
+from labkit.measure.sweeps import kinds_of_guidance, shipped_curve, sweep
 
 __all__ = [
     "Judge",
     "Quality",
+    "Share",
+    "clipped",
     "cloud_quality",
-    "cloud_sweep",
-    "draw_images",
+    "count_wrong",
+    "draw",
     "field_error",
-    "guidance_sweep",
     "held_out_loss",
+    "kinds_of_guidance",
     "real_quality",
+    "share",
     "shipped_curve",
     "sliced_w2",
-    "wilson_interval",
+    "sweep",
 ]

@@ -5,9 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from labkit.base.shapes import Field, check_labels
+from labkit.base.joints import Model
+from labkit.base.shapes import check_labels
 from labkit.flow.exact import ExactMarginal
-from labkit.measure.metrics import wilson_interval
+from labkit.measure.metrics import share
+from labkit.measure.quality import Quality
 
 
 class FieldError(NamedTuple):
@@ -18,34 +20,21 @@ class FieldError(NamedTuple):
     overall: float
 
 
-class CloudQuality(NamedTuple):
-    """Of `n` points: the share `right` that lands in the class asked for, with its 95% interval, and their `spread`.
-
-    `spread` is the standard deviation within the class divided by that of the true class: 1 is as varied as the data.
-    """
-
-    n: int
-    right: float
-    low: float
-    high: float
-    spread: float
-
-
 @torch.no_grad()
 def field_error(
-    field: Field,
+    model: Model,
     exact: ExactMarginal,
     *,
-    truth: Field | None = None,
+    truth: Model | None = None,
     times: int = 20,
     n: int = 2000,
     with_labels: bool = False,
     generator: torch.Generator | None = None,
 ) -> FieldError:
-    """sqrt(E|field - truth|^2 / E|truth|^2) with x from p_t, at the middles of `times` equal intervals of [0, t_max].
+    """sqrt(E|model - truth|^2 / E|truth|^2) with x from p_t, at the middles of `times` equal intervals of [0, t_max].
 
     Arguments:
-        field: what is judged, called as field(x, t) or, `with_labels`, as field(x, t, y) with x from p_t(. | y).
+        model: what is judged, called as model(x, t) or, `with_labels`, as model(x, t, y) with x from p_t(. | y).
         exact: the law of the data; `truth` is its velocity unless given (its score, for example).
         n: points at every time.
     """
@@ -60,26 +49,27 @@ def field_error(
         x = exact.path.sample(z, at, generator=generator).x_t
         y = (exact.labels[component],) if with_labels else ()
         target = truth(x, at, *y)
-        errors.append((field(x, at, *y) - target).square().mean())
+        errors.append((model(x, at, *y) - target).square().mean())
         sizes.append(target.square().mean())
     error, size = torch.stack(errors), torch.stack(sizes)
     return FieldError(grid, (error / size).sqrt(), (error.sum() / size.sum()).sqrt().item())
 
 
-def cloud_quality(x: Tensor, y: Tensor, exact: ExactMarginal) -> CloudQuality:
-    """Quality and diversity of points x (B, d) at t=1 that were asked to be of the classes y (B,).
+def cloud_quality(x: Tensor, y: Tensor, exact: ExactMarginal) -> Quality:
+    """Accuracy and spread of points x (B, d) at t=1 that were asked to be of the classes y (B,).
 
     A point is right if its class is the most probable one given the point; where classes overlap, real data misses too.
+    The spread looks at classes with two points or more, and is None where there are none.
+    Raises ValueError for labels of no class.
     """
-    check_labels(y, x, largest=exact.num_classes - 1)
+    check_labels(y, len(x), largest=exact.num_classes - 1)
     right = (exact.class_logits(x, x.new_ones(len(x))).argmax(dim=1) == y).sum().item()
     seen, true = 0.0, 0.0
-    for label in y.unique().tolist():
-        own = x[y == label]
-        seen += (own - own.mean(0)).square().sum().item()
-        true += len(own) * _class_variance(exact, label)
-    low, high = wilson_interval(right, len(x))
-    return CloudQuality(len(x), right / len(x), low, high, (seen / true) ** 0.5)
+    for label, count in zip(*(part.tolist() for part in y.unique(return_counts=True)), strict=True):
+        if count > 1:
+            seen += count * x[y == label].var(dim=0).sum().item()  # unbiased: / (count - 1)
+            true += count * _class_variance(exact, label)
+    return Quality(len(x), share(right, len(x)), (seen / true) ** 0.5 if true else None)
 
 
 def _class_variance(exact: ExactMarginal, label: int) -> float:

@@ -1,20 +1,27 @@
-"""What a model scores on the test split: a loss on a fixed grid of times, or a count of wrong answers."""
+"""What a model scores on images it has not seen: a loss on a fixed grid of times, or a count of wrong answers."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from labkit.data.images import mnist32, to_float
+from labkit.data.images import Labelled, mnist32, to_float
 from labkit.flow.losses import cfm_loss
 from labkit.flow.paths import GaussianPath
 
 
 @torch.no_grad()
-def held_out_loss(model: nn.Module, path: GaussianPath, chunk: int = 1000) -> float:
-    """CFM loss with labels on the MNIST test images, at times on a fixed uniform grid and with noise from seed 0."""
+def held_out_loss(
+    model: nn.Module, path: GaussianPath, data: Labelled | None = None, *, limit: int | None = None, chunk: int = 1000
+) -> float:
+    """CFM loss with labels on `data`, at times on a fixed uniform grid and with noise from seed 0.
+
+    Arguments:
+        model: gives a velocity on `path`.
+        data: images and labels (default: the MNIST test images), of which the first `limit` count (default: all).
+        chunk: images at a time; each chunk has a grid of its own.
+    """
+    generator, total = torch.Generator().manual_seed(0), 0.0
+    images, labels = _first(data, limit)
     on = next(model.parameters()).device
-    images, labels = mnist32("test")
-    generator = torch.Generator().manual_seed(0)
-    total = 0.0
     for z, y in zip(to_float(images).split(chunk), labels.split(chunk), strict=True):
         t = (torch.arange(len(z)) + 0.5) / len(z)
         eps = torch.randn(z.shape, generator=generator)
@@ -23,8 +30,13 @@ def held_out_loss(model: nn.Module, path: GaussianPath, chunk: int = 1000) -> fl
 
 
 @torch.no_grad()
-def count_wrong(model: nn.Module, chunk: int = 1000) -> int:
-    """How many of the 10,000 MNIST test images a classifier gets wrong."""
+def count_wrong(model: nn.Module, data: Labelled | None = None, *, limit: int | None = None, chunk: int = 1000) -> int:
+    """How many images of `data` a classifier gets wrong; arguments as in `held_out_loss`."""
     on = next(model.parameters()).device
-    parts = zip(*(part.split(chunk) for part in mnist32("test")), strict=True)
+    parts = zip(*(part.split(chunk) for part in _first(data, limit)), strict=True)
     return sum((model(to_float(z.to(on))).argmax(1) != y.to(on)).sum().item() for z, y in parts)
+
+
+def _first(data: Labelled | None, limit: int | None) -> tuple[Tensor, Tensor]:
+    images, labels = mnist32("test") if data is None else data
+    return images[:limit], labels[:limit]

@@ -1,4 +1,4 @@
-"""The digit judge: how many samples show the digit asked for, and how near they are to real digits.
+"""The judge: how many samples show the class asked for, and how near they are to real images.
 
 The judge and every generator see the training split only. A judge is never used to train, to guide or to choose a
 checkpoint, so that its verdict stays independent; a second judge of another build confirms headline figures.
@@ -10,136 +10,163 @@ import torch
 from torch import Tensor, nn
 
 from labkit.base.files import Card
-from labkit.data.images import LabelledImages, mnist32, real_digits, to_float
-from labkit.measure.metrics import DensityCoverage, density_coverage, frechet_distance, vendi_score, wilson_interval
+from labkit.base.shapes import check_labels
+from labkit.data.images import Labelled, balanced_subset, mnist32, to_float
+from labkit.data.stream import batches
+from labkit.measure.metrics import Share, density_coverage, frechet_distance, neighbour_radii, share, vendi_score
+from labkit.measure.quality import Quality
+from labkit.nn.convnet import ResNet
+from labkit.training.loop import fit
 from labkit.training.pretrained import load_pretrained
+from labkit.training.recipes import classification_loss
 
-CLASSES = 10
-
-
-class Share(NamedTuple):
-    """A share in [0, 1] of `n`, with its 95% Wilson interval."""
-
-    value: float
-    low: float
-    high: float
-    n: int
+K = 5  # neighbours of density and coverage
 
 
-class Quality(NamedTuple):
-    """What a judge measures of n images; each figure says little without that of real images at the same n.
+class Reading(NamedTuple):
+    """What a judge saw in images: the class that each shows (B,) int64, and its features (B, d); on the CPU."""
 
-    accuracy: share judged to show the digit asked for, in [0, 1], with its 95% Wilson interval low..high.
-    frechet: Frechet distance of the judge's features to those of the 10,000 test images, at least 0.
-    density: about 1 for real digits; falls when images look like no real ones.
-    coverage: in [0, 1], 1 - 2^-5 = .97 expected for real digits; falls when kinds of digits are missing.
-    """
-
-    n: int
-    accuracy: float
-    low: float
-    high: float
-    frechet: float
-    density: float
-    coverage: float
-
-
-class Diversity(NamedTuple):
-    """How varied the images of each class are, beside the test images of that class: 1 is as varied as real digits.
-
-    vendi: Vendi score of the judge's features, divided by that of as many real images; mean over classes.
-    spread: standard deviation of the features within a class, all classes together, divided by the real one.
-    """
-
-    vendi: float
-    spread: float
+    shown: Tensor
+    features: Tensor
 
 
 class Judge:
-    """A frozen classifier with features: `Judge.pretrained()` is the one that ships.
+    """A frozen classifier, and the `real` images, none of its training, that samples are compared with.
 
-    Images x are (B, 1, 32, 32), float in [-1, 1] or uint8, on any device; labels y are (B,) in 0..9.
+    Images x are (B, C, H, W), float in [-1, 1] or uint8, on any device; labels y are (B,) int64, of the real classes.
+
+    Arguments:
+        model: `features(x)` -> (B, d), and `head` makes logits (B, K) of them, as `ConvNet` and `ResNet` do.
+        card: the card of the model, if it has one.
     """
 
-    def __init__(self, model: nn.Module, card: Card | None = None, *, chunk: int = 100) -> None:
+    def __init__(self, model: nn.Module, real: Labelled, *, card: Card | None = None, chunk: int = 100) -> None:
         self.model = model.eval().requires_grad_(False)
-        self.card, self.chunk = card, chunk
-        self._real: tuple[LabelledImages, Tensor] | None = None
+        self.real, self.card, self.chunk = Labelled(real.images, real.labels.cpu()), card, chunk
+        self._real_reading: Reading | None = None
+        self._references: dict[tuple[int, ...], tuple[Tensor, Tensor | None]] = {}
 
     @classmethod
     def pretrained(cls, name: str = "mnist-judge", device: torch.device | str | None = None) -> "Judge":
-        """The judge that ships, or `mnist-judge-2`, the second opinion. Raises ValueError for another name."""
-        return cls(*load_pretrained(name, device))
+        """The judge of digits that ships, or `mnist-judge-2`, the second opinion; real images are MNIST's test split.
 
-    def features(self, x: Tensor) -> Tensor:
-        """The penultimate layer, (B, d), on the CPU."""
-        return self._map(self.model.features, x)
+        Raises ValueError for another name.
+        """
+        model, card = load_pretrained(name, device)
+        return cls(model, mnist32("test"), card=card)
 
-    def predict(self, x: Tensor) -> Tensor:
-        """The digit that each image shows, (B,) int64, on the CPU."""
-        return self._map(self.model, x).argmax(dim=1)
+    @classmethod
+    def train(
+        cls,
+        train: Labelled,
+        test: Labelled,
+        *,
+        steps: int = 600,
+        batch_size: int = 64,
+        lr: float = 3e-3,
+        widths: tuple[int, ...] = (24, 48, 96),
+        jitter: float = 0.15,
+        seed: int = 0,
+        progress: bool = False,
+    ) -> "Judge":
+        """A judge of one's own data: a small `ResNet`, trained where `train` lies, that compares with `test`.
 
-    def accuracy(self, x: Tensor, y: Tensor) -> Share:
-        """The share of images x that show the digit y."""
-        self._check(x, y)
-        right = (self.predict(x) == y.cpu()).sum().item()
-        return Share(right / len(x), *wilson_interval(right, len(x)), len(x))
+        Arguments:
+            train, test: images (N, C, H, W), uint8 or float in [-1, 1], at least 8 pixels wide and high, and labels
+                from 0; the two share no image. `test_accuracy` of the judge says how far to trust it.
+            widths: channels of the network; every one halves the grid.
+            jitter: how far images are turned, stretched and shifted at random in training (`labkit.training.recipes`).
+        Raises ValueError for sets that differ in the shape of their images.
+        """
+        if train.images.shape[1:] != test.images.shape[1:]:
+            came = f"{tuple(train.images.shape)} and {tuple(test.images.shape)}"
+            raise ValueError(f"train and test must hold images (N, C, H, W) of one shape; got {came}")
+        classes = 1 + int(max(train.labels.max(), test.labels.max()))
+        with torch.random.fork_rng():  # what others draw stays what it was
+            torch.manual_seed(seed)
+            model = ResNet(train.images.shape[1], classes, widths=widths).to(train.images.device)
+            stream = batches(*train, min(batch_size, len(train.labels)), torch.Generator().manual_seed(seed))
+            history = fit(model, classification_loss(jitter), stream, steps=steps, lr=lr, progress=progress)
+        return cls(history.ema, test)
 
-    def frechet(self, x: Tensor) -> float:
-        """Frechet distance between the features of x and those of the 10,000 test images. Depends on len(x)."""
-        return frechet_distance(self._test()[1], self.features(x))
-
-    def density_coverage(self, x: Tensor, y: Tensor, k: int = 5) -> DensityCoverage:
-        """Density and coverage against test images: of each class as many as y asks for, or all that there are."""
-        self._check(x, y)
-        (_, labels), features = self._test()
-        chosen = []
-        for digit, count in zip(*y.cpu().unique(return_counts=True), strict=True):
-            own = (labels == digit).nonzero()[:, 0]
-            count = min(count.item(), len(own))
-            chosen.append(own[torch.arange(count) * len(own) // count])  # evenly spaced, so no chance in it
-        return density_coverage(features[torch.cat(chosen)], self.features(x), k)
-
-    def measure(self, x: Tensor, y: Tensor) -> Quality:
-        """Accuracy, Frechet distance, density and coverage of images x of the digits y."""
-        value, low, high, n = self.accuracy(x, y)
-        return Quality(n, value, low, high, self.frechet(x), *self.density_coverage(x, y))
-
-    def diversity(self, x: Tensor, y: Tensor) -> Diversity:
-        """How varied images x of the digits y are within each class, compared with test images."""
-        self._check(x, y)
-        (_, labels), real_features = self._test()
-        features, y = self.features(x).double(), y.cpu()
-        ratios, variances = [], []
-        for digit in y.unique():
-            own, real = features[y == digit], real_features[labels == digit].double()
-            n = min(len(own), len(real))  # the Vendi score grows with the number of images
-            ratios.append(vendi_score(own[:n]) / vendi_score(real[:n]))
-            variances.append([len(own) * f.var(dim=0).sum().item() for f in (own, real)])  # unbiased: / (n - 1)
-        seen, true = (sum(column) for column in zip(*variances, strict=True))
-        return Diversity(sum(ratios) / len(ratios), (seen / true) ** 0.5)
-
-    def _map(self, function: nn.Module, x: Tensor) -> Tensor:
+    @torch.no_grad()
+    def read(self, x: Tensor) -> Reading:
+        """One pass of the network over images x (B, C, H, W). Raises ValueError if some are not finite."""
+        if not x.isfinite().all():
+            raise ValueError("x must be finite; it holds inf or NaN")
         on = next(self.model.parameters()).device
-        with torch.no_grad():
-            return torch.cat([function(to_float(part.to(on))).cpu() for part in x.split(self.chunk)])
+        features = [self.model.features(to_float(part.to(on))) for part in x.split(self.chunk)]
+        shown = [self.model.head(part).argmax(dim=1).cpu() for part in features]
+        return Reading(torch.cat(shown), torch.cat([part.cpu() for part in features]))
 
-    def _test(self) -> tuple[LabelledImages, Tensor]:
-        """The test images and their features, computed once."""
-        if self._real is None:
-            real = mnist32("test")
-            self._real = real, self.features(real.images)
-        return self._real
+    def accuracy(self, x: Tensor | Reading, y: Tensor) -> Share:
+        """The share of images x that show the class y."""
+        reading, y = self._read(x, y)
+        return share((reading.shown == y).sum().item(), len(y))
 
-    @staticmethod
-    def _check(x: Tensor, y: Tensor) -> None:
-        if y.shape != x.shape[:1]:
-            raise ValueError(f"y must have shape ({len(x)},), one label per image; got {tuple(y.shape)}")
+    @property
+    def test_accuracy(self) -> Share:
+        """The share of the real images that the judge gets right, of which it has seen none in training."""
+        return self.accuracy(self._real(), self.real.labels)
+
+    def measure(self, x: Tensor | Reading, y: Tensor) -> Quality:
+        """Every figure of images x, or of what `read` saw in them, that were asked to be of the classes y (B,).
+
+        Density and coverage compare with as many real images of each class as y asks for, or all that there are;
+        with fewer than 6 on either side they are None. Spread and the Vendi score look at the classes with two images
+        or more, and are None where there are none.
+        Raises ValueError for labels beyond the real ones, for fewer than 2 images, and for images that are not finite.
+        """
+        reading, y = self._read(x, y)
+        features, real = reading.features, self._real().features
+        distance, (spread, vendi) = frechet_distance(real, features), self._diversity(features, y)
+        return Quality(len(y), self.accuracy(reading, y), spread, distance, *self._density_coverage(features, y), vendi)
+
+    def _read(self, x: Tensor | Reading, y: Tensor) -> tuple[Reading, Tensor]:
+        """What there is to see in x, and y on the CPU, checked."""
+        y = y.cpu()
+        check_labels(y, len(x.shown if isinstance(x, Reading) else x), largest=int(self.real.labels.max()))
+        return x if isinstance(x, Reading) else self.read(x), y
+
+    def _real(self) -> Reading:
+        """What the judge sees in the real images, read once."""
+        if self._real_reading is None:
+            self._real_reading = self.read(self.real.images)
+        return self._real_reading
+
+    def _density_coverage(self, features: Tensor, y: Tensor) -> tuple[float | None, float | None]:
+        """Density and coverage beside the real images that go with the classes y; these are chosen once."""
+        counts = tuple(y.bincount().tolist())
+        if counts not in self._references:
+            chosen = []
+            for label, count in enumerate(counts):
+                own = (self.real.labels == label).nonzero()[:, 0]
+                count = min(count, len(own))
+                chosen.append(own[torch.arange(count) * len(own) // max(count, 1)])  # evenly spaced: no chance in it
+            real = self._real().features[torch.cat(chosen)]
+            self._references[counts] = real, neighbour_radii(real, K) if len(real) > K else None
+        real, radii = self._references[counts]
+        if min(len(real), len(features)) <= K:
+            return None, None
+        return density_coverage(real, features, K, radii=radii)
+
+    def _diversity(self, features: Tensor, y: Tensor) -> tuple[float | None, float | None]:
+        """Spread and Vendi score within classes, beside those of the real images."""
+        labels, ratios, seen, true = self.real.labels, [], 0.0, 0.0
+        for label in y.unique():
+            own, real = features[y == label].double(), self._real().features[labels == label].double()
+            n = min(len(own), len(real))
+            if n < 2:  # a single image says nothing of variety
+                continue
+            ratios.append(vendi_score(own[:n]) / vendi_score(real[:n]))  # it grows with the number of images
+            seen += len(own) * own.var(dim=0).sum().item()  # unbiased: / (n - 1)
+            true += len(own) * real.var(dim=0).sum().item()
+        return ((seen / true) ** 0.5, sum(ratios) / len(ratios)) if ratios else (None, None)
 
 
 def real_quality(judge: Judge, n: int, seed: int = 0) -> Quality:
-    """What n real digits score: training images against the test images.
+    """What n real digits score: training images, the classes balanced, against the test images.
 
-    It is also what a generator would score that had learned the training set by heart. Arguments as `real_digits`.
+    It is also what a generator would score that had learned the training set by heart.
     """
-    return judge.measure(*real_digits(n, seed))
+    return judge.measure(*balanced_subset(mnist32("train"), n, seed))

@@ -1,64 +1,83 @@
-"""Digits on demand: from a model and labels to finished images, the same way in every measurement and widget."""
+"""Samples on demand: from a model and conditions to finished data, the same way in every measurement and widget."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from labkit.base.conditions import Condition, Null, check_condition, each, null_of, own_null
+from labkit.base.joints import Field, Model, Step
 from labkit.base.runtime import autocast, half_precision
-from labkit.base.shapes import Field, check_labels
-from labkit.flow.guidance import guided
+from labkit.flow.guidance import Rule, guided, plain
 from labkit.flow.solvers import midpoint, simulate
 
-Guide = Callable[[Field, Tensor, float, int], Field]
+
+def clipped(x: Tensor) -> Tensor:
+    """Pixels as they are shown: clipped to [-1, 1]."""
+    return x.clamp(-1, 1)
 
 
 @torch.no_grad()
-def draw_images(
-    model: nn.Module,
-    y: Tensor,
+def draw(
+    model: Model,
+    noise: Tensor,
+    y: Condition,
     w: float,
+    null: Null | None = None,
     *,
-    noise: Tensor | None = None,
-    seed: int = 0,
-    steps: int = 16,
-    size: int = 32,
+    steps: int = 10,
+    step: Callable[[Field], Step] = midpoint,
+    rule: Rule = plain,
+    bad: Model | None = None,
+    decode: Callable[[Tensor], Tensor] = clipped,
     chunk: int = 500,
     half: bool = False,
-    guide: Guide = guided,
 ) -> Tensor:
-    """Images (B, C, size, size) in [-1, 1] of the classes y (B,), at guidance scale w, on the CPU.
+    """decode(x_1) on the CPU: where the guided flow takes `noise` (B, ...) from t=0 to t=1, told the condition y.
 
-    The midpoint method on a uniform grid from t=0 to t=1: 2 * steps evaluations of each branch of `guided`, none of
-    them at t=1, where a network's error is large and leaves specks on the paper. Images are clipped, as when shown.
-    Same seed, same noise: for every w, and on every device.
+    Times are a uniform grid. The midpoint method evaluates each branch of guidance 2 * steps times, and never at t=1,
+    where a network's error is large and leaves specks on the paper. `labkit.base.seeded_noise` draws the same noise for
+    every w and on every device.
 
     Arguments:
-        model: a network with the attributes `channels` and `num_classes`, K; label K is null.
-        noise: what to start from, shaped like the images (default: drawn on the CPU from `seed`).
-        chunk: images that travel together; it changes the memory, not the result.
-        half: evaluate the network in the fast precision of the device (`half_precision`), where it has one; the solver
-            stays in float32.
-        guide: what makes a field of model, labels, w and null label, such as `labkit.fields.projected`.
-    Raises ValueError for labels outside 0..K, noise of another shape, and fewer than one step.
+        model: a network, which is asked on its own device, or a function (x, t, y) for that of the noise.
+        y: the condition, batch-first, on any device; null: "nothing given" (default: the model's own).
+        step: what makes a step of a field, such as `euler` or `heun`.
+        rule, bad: the kind of guidance, as in `guided`.
+        decode: what is done to finished samples, on the device: pixels are clipped, latents need their decoder.
+        chunk: samples that travel together; it changes the memory, not the result.
+        half: evaluate model and `bad` in the fast precision of the device (`half_precision`), where it has one; the
+            solver stays in the noise's.
+    Raises ValueError for noise that is not finite, a condition of another length or of unknown labels, and fewer than
+    one step.
     """
-    shape = (len(y), model.channels, size, size)
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) if noise is None else noise
-    check_labels(y, noise, largest=model.num_classes)
-    if noise.shape != shape:
-        raise ValueError(f"noise must have shape {shape}; got {tuple(noise.shape)}")
     if steps < 1:
         raise ValueError(f"steps must be at least 1; got {steps}")
-    on = next(model.parameters()).device
+    if not noise.isfinite().all():
+        raise ValueError("noise must be finite; it holds inf or NaN")
+    null = null_of(model, null) if bad is None else own_null(model)
+    check_condition(y, len(noise), null)  # before labels go to a device, which would not look at them
+    parameter = next(model.parameters(), noise) if isinstance(model, nn.Module) else noise
+    on = parameter.device
     dtype = half_precision(on, heavy=True) if half else None
+    good, bad = _rough(model, on, dtype), None if bad is None else _rough(bad, on, dtype)
+    ts, drawn = torch.linspace(0, 1, steps + 1), []
+    for start in range(0, len(noise), chunk):
+        x, some_y = each(lambda part: part[start : start + chunk].to(on), (noise, y))  # noqa: B023 - called at once
+        drawn.append(decode(simulate(step(guided(good, some_y, w, null, rule=rule, bad=bad)), x, ts)).cpu())
+    return torch.cat(drawn)
 
-    def field(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+
+def _rough(model: Model, on: torch.device, dtype: torch.dtype | None) -> Model:
+    """The model evaluated in `dtype`: only the network's own work is rough, not the solver's."""
+
+    def evaluate(x: Tensor, t: Tensor, y: Condition) -> Tensor:
         with autocast(on, dtype):
-            return model(x, t, y).to(x.dtype)  # only the network's own work is rough, not the solver's
+            return model(x, t, y).to(x.dtype)
 
-    ts = torch.linspace(0, 1, steps + 1)
-    images = [
-        simulate(midpoint(guide(field, some_y.to(on), w, model.num_classes)), x.to(on), ts).clamp(-1, 1).cpu()
-        for x, some_y in zip(noise.split(chunk), y.split(chunk), strict=True)
-    ]
-    return torch.cat(images)
+    return model if dtype is None else evaluate
+
+
+def sampling_settings(steps: int) -> dict[str, str | int]:
+    """How the samples of measurements are drawn and by whom they are judged, for cards."""
+    return {"judge": "mnist-judge", "solver": f"midpoint, {steps} steps: {2 * steps} evaluations a branch", "seed": 0}

@@ -1,25 +1,43 @@
-"""The same measurement at every guidance scale."""
+"""The same measurement at every guidance scale, and the kinds of guidance that are compared."""
 
 from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from labkit.base.conditions import Condition
 from labkit.base.files import read_table
-from labkit.data.images import balanced_labels
-from labkit.flow.exact import ExactMarginal
-from labkit.measure.against_exact import CloudQuality, cloud_quality
-from labkit.measure.judge import CLASSES, Judge, Quality
-from labkit.measure.samples import draw_images
+from labkit.base.joints import Model
+from labkit.flow.guidance import limited, projected, rescaled
+from labkit.measure.quality import Quality
 
-PLAIN = "guided"  # the variant of a guidance table that is classifier-free guidance as it is
+INTERVAL = (0.2, 0.8)  # of limited guidance, chosen by 200 samples for each of five intervals
+PLAIN = "guided"  # the kind that is classifier-free guidance as it is
+Figures = TypeVar("Figures")
 
 
-def guidance_sweep(
-    model: nn.Module, judge: Judge, ws: Iterable[float], n: int, *, steps: int = 16, seed: int = 0
-) -> dict[float, Quality]:
-    """The quality of n class-balanced samples at every guidance scale, all from the same noise: `{w: Quality}`."""
-    y = balanced_labels(n, CLASSES)
-    return {w: judge.measure(draw_images(model, y, w, steps=steps, seed=seed), y) for w in ws}
+def sweep(
+    sample: Callable[[float, Condition], Tensor],
+    measure: Callable[[Tensor, Condition], Figures],
+    ws: Iterable[float],
+    y: Condition,
+) -> dict[float, Figures]:
+    """`{w: measure(sample(w, y), y)}` for every guidance scale; give `sample` the same noise for all of them.
+
+    For example `sweep(lambda w, y: draw(model, noise, y, w), judge.measure, (1, 3), y)` for `{w: Quality}`.
+    """
+    return {float(w): measure(sample(float(w), y), y) for w in ws}
+
+
+def kinds_of_guidance(weak: Model | None = None) -> dict[str, dict[str, Any]]:
+    """Kinds of guidance by name, as keyword arguments of `draw` and `guided`; autoguidance where `weak` is given."""
+    kinds: dict[str, dict[str, Any]] = {
+        PLAIN: {},
+        "interval": {"rule": limited(*INTERVAL)},
+        "rescaled": {"rule": rescaled()},
+        "projected": {"rule": projected()},
+    }
+    return kinds if weak is None else kinds | {"autoguided": {"bad": weak}}
 
 
 def shipped_curve(name: str) -> tuple[dict[float, Quality], Quality]:
@@ -29,17 +47,5 @@ def shipped_curve(name: str) -> tuple[dict[float, Quality], Quality]:
     Raises ValueError for a name without one.
     """
     rows, card = read_table(f"{name}-guidance")
-    curve = {float(row["w"]): _quality(row) for row in rows if row["variant"] == PLAIN}
-    return curve, _quality(card.details["real digits at the same n"])
-
-
-def _quality(row: dict) -> Quality:
-    return Quality(**{key: row[key] for key in Quality._fields})
-
-
-def cloud_sweep(
-    sample: Callable[[float, Tensor], Tensor], exact: ExactMarginal, ws: Iterable[float], y: Tensor
-) -> dict[float, tuple[Tensor, CloudQuality]]:
-    """`{w: (points, CloudQuality)}` for the points `sample(w, y)` (B, d) of every guidance scale, labels y (B,)."""
-    clouds = {float(w): sample(float(w), y) for w in ws}
-    return {w: (x, cloud_quality(x, y, exact)) for w, x in clouds.items()}
+    curve = {float(row["w"]): Quality.of_row(row) for row in rows if row["variant"] == PLAIN}
+    return curve, Quality.of_row(card.details["real digits at the same n"])

@@ -1,6 +1,8 @@
 """Metrics against scipy, scikit-learn, torchmetrics, closed forms and extreme cases."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,14 +12,16 @@ from scipy.stats import binomtest, entropy, norm
 from sklearn.neighbors import BallTree, NearestNeighbors
 from torchmetrics.image.fid import FrechetInceptionDistance
 
+from labkit.measure import metrics
 from labkit.measure.metrics import (
+    Share,
     density_coverage,
     frechet_distance,
     frechet_minimum,
-    precision_recall,
+    neighbour_radii,
+    share,
     sliced_w2,
     vendi_score,
-    wilson_interval,
 )
 
 
@@ -100,39 +104,52 @@ def in_balls(centres, points, k):
     return BallTree(points).query_radius(centres, r=radii(centres, k))
 
 
+@pytest.mark.parametrize("rows", [7, 1000])
 @pytest.mark.parametrize("k", [1, 3, 5])
 @pytest.mark.parametrize("dim", [2, 8])
-def test_shares_of_neighbours_are_scikit_learns(dim, k):
+def test_shares_of_neighbours_are_scikit_learns_in_pieces_of_any_size(monkeypatch, dim, k, rows):
+    monkeypatch.setattr(metrics, "ROWS", rows)
     real, fake = normal(120, dim), 0.8 * normal(90, dim, seed=1) + 0.3
-    covered, found = in_balls(real, fake, k), in_balls(fake, real, k)
-    counts = np.array([len(inside) for inside in covered])
-    precision, recall = precision_recall(real, fake, k)
+    counts = np.array([len(inside) for inside in in_balls(real, fake, k)])
     density, coverage = density_coverage(real, fake, k)
-    assert precision == pytest.approx(len(np.unique(np.concatenate(covered))) / 90)
-    assert recall == pytest.approx(len(np.unique(np.concatenate(found))) / 120)
     assert density == pytest.approx(counts.sum() / (k * 90))
     assert coverage == pytest.approx((counts > 0).mean())
-    assert 0 < precision < 1 and 0 < recall < 1 and 0 < coverage < 1  # the case is not an extreme one
+    assert 0 < coverage < 1  # the case is not an extreme one
+    found = neighbour_radii(real, k)
+    np.testing.assert_allclose(found.numpy(), radii(real, k), rtol=1e-10)
+    assert density_coverage(real, fake, k, radii=found) == (density, coverage)
+    assert density_coverage(real, fake, k, radii=0 * found) == (0, 0)
 
 
 def test_a_copy_is_perfect_and_a_cloud_far_away_is_worthless():
     real = normal(100, 4)
-    assert precision_recall(real, real.clone()) == (1, 1)
     assert density_coverage(real, real.clone())[1] == 1
-    assert precision_recall(real, real + 1000) == (0, 0)
     assert density_coverage(real, real + 1000) == (0, 0)
 
 
-def test_mode_collapse_is_precise_and_recalls_little():
+def test_mode_collapse_covers_little_however_dense_it_is():
     modes = torch.tensor([-100.0, 100.0]).repeat_interleave(50)[:, None]
     real = normal(100, 2) + modes
     one_mode = normal(100, 2, seed=1)[:50] * 0.1 - 100
-    assert precision_recall(real, one_mode).precision == 1
-    assert precision_recall(real, one_mode).recall < 0.1
     assert density_coverage(real, one_mode).coverage <= 0.5  # the other half holds no sample
     one_point = real[:1] + 1e-6 * normal(50, 2, seed=1)
-    assert precision_recall(real, one_point).precision == 1
-    assert precision_recall(real, one_point).recall <= 1 / 100
+    density, coverage = density_coverage(real, one_point)
+    assert density >= 0.2 and coverage == pytest.approx(5 * density / 100)  # only the balls that hold it, its own too
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
+def test_distances_are_never_held_all_at_once():
+    code = """
+import resource, torch
+from labkit.measure.metrics import density_coverage
+torch.set_num_threads(1)
+density_coverage(torch.randn(600, 4), torch.randn(600, 4))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+density_coverage(torch.randn(6_000, 4), torch.randn(6_000, 4))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(said.stdout) < 150_000  # kilobytes; one matrix of distances in float64 has 288,000
 
 
 def test_two_draws_of_one_distribution_have_density_one_and_the_coverage_that_theory_expects():
@@ -146,8 +163,7 @@ def test_two_draws_of_one_distribution_have_density_one_and_the_coverage_that_th
 def test_shares_do_not_change_when_both_clouds_move_and_turn_together():
     real, fake = normal(80, 3), 0.8 * normal(60, 3, seed=1)
     turn = torch.linalg.qr(normal(3, 3, seed=2)).Q
-    for metric in (precision_recall, density_coverage):
-        assert metric(real @ turn + 1000, fake @ turn + 1000) == metric(real, fake)
+    assert density_coverage(real @ turn + 1000, fake @ turn + 1000) == density_coverage(real, fake)
 
 
 @pytest.mark.parametrize("dim", [4, 9])
@@ -169,12 +185,25 @@ def test_vendi_score_is_the_entropy_of_the_similarities_eigenvalues(n, dim):
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 1), (0, 50), (1, 10), (37, 100), (9_876, 10_000), (50, 50)])
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.999])
-def test_wilson_interval_is_scipys(successes, n, confidence):
+def test_the_interval_of_a_share_is_scipys(successes, n, confidence):
     expected = binomtest(successes, n).proportion_ci(confidence, method="wilson")
-    assert wilson_interval(successes, n, confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    found = share(successes, n, confidence)
+    assert found == pytest.approx((successes / n, expected.low, expected.high, n), abs=1e-12)
+    assert (found.value, found.low, found.high, found.n) == found
 
 
-@pytest.mark.parametrize("metric", [sliced_w2, frechet_distance, precision_recall, density_coverage])
+def test_the_interval_is_of_95_percent_unless_asked_for_otherwise():
+    assert share(37, 100) == share(37, 100, 0.95) != share(37, 100, 0.9)
+
+
+def test_a_share_reads_as_a_percentage_with_its_interval():
+    found = Share(0.9741, 0.9708, 0.97704, 10_000)
+    assert str(found) == f"{found}" == "97.4% (97.1% to 97.7%)"
+    assert f"{found:.2%}" == "97.41% (97.08% to 97.70%)" and f"{found:.0%}" == "97% (97% to 98%)"
+    assert f"{found!s:>25}" == "   97.4% (97.1% to 97.7%)"
+
+
+@pytest.mark.parametrize("metric", [sliced_w2, frechet_distance, density_coverage])
 def test_sets_that_cannot_be_compared_are_refused_with_their_shapes(metric):
     for x, y in ((normal(9, 2), normal(9, 3)), (normal(9, 2), normal(9, 2)[0]), (normal(9, 2)[None], normal(9, 2))):
         with pytest.raises(ValueError, match=r"both sets must have shape \(n, d\) with the same d; got \(.* and \(.*"):
@@ -183,11 +212,11 @@ def test_sets_that_cannot_be_compared_are_refused_with_their_shapes(metric):
         metric(normal(9, 2), normal(1, 2))
 
 
-@pytest.mark.parametrize("metric", [precision_recall, density_coverage])
 @pytest.mark.parametrize("k", [0, 6])
-def test_more_neighbours_than_points_are_refused(metric, k):
-    with pytest.raises(ValueError, match=rf"k must lie in 1\.\.5, below the number of points; got {k}"):
-        metric(normal(9, 2), normal(6, 2), k)
+def test_more_neighbours_than_points_are_refused(k):
+    for real, fake in ((normal(9, 2), normal(6, 2)), (normal(6, 2), normal(9, 2))):
+        with pytest.raises(ValueError, match=rf"k must lie in 1\.\.5, below the number of points; got {k}"):
+            density_coverage(real, fake, k)
 
 
 def test_features_without_a_direction_are_refused():
@@ -203,7 +232,7 @@ def test_features_without_a_direction_are_refused():
 def test_what_is_no_share_is_refused_with_what_came(arguments):
     came = ", ".join(map(str, arguments))
     with pytest.raises(ValueError, match=f"need 0 <= successes <= n, n >= 1, 0 < confidence < 1; got {came}"):
-        wilson_interval(*arguments)
+        share(*arguments)
 
 
 def test_the_smallest_frechet_distance_is_found_with_an_interval_that_knows_how_sure_it_is():

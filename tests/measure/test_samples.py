@@ -1,22 +1,32 @@
-"""Finished images from models whose flow is known: what comes out, from which noise, and at what cost."""
+"""Finished samples from models whose flow is known: what comes out, from which noise, and at what cost."""
+
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 
+from labkit.base import runtime
+from labkit.base.runtime import seeded_noise
 from labkit.data.images import balanced_labels
-from labkit.measure.samples import draw_images
+from labkit.flow.exact import ExactMarginal
+from labkit.flow.guidance import guided, limited, projected, rescaled
+from labkit.flow.mixtures import petals
+from labkit.flow.paths import GaussianPath
+from labkit.flow.solvers import euler, heun
+from labkit.measure.samples import clipped, draw, sampling_settings
 from labkit.training.pretrained import load_pretrained
 
 MEANS = torch.tensor([-0.4, 0.0, 0.3, -0.2])  # of the classes 0, 1, 2 and of null
 STD = 0.4
 Y = torch.tensor([0, 2, 1, 1, 3, 0, 2])
+NOISE = seeded_noise(7, 2, 4, 4)
 
 
 class Gaussians(nn.Module):
     """The exact field of data N(mean_y, STD^2) in every pixel; it writes down how often each label was asked for."""
 
-    channels, num_classes = 2, 3
+    null = 3
 
     def __init__(self, means=MEANS):
         super().__init__()
@@ -28,23 +38,15 @@ class Gaussians(nn.Module):
         self.calls.append(len(x))
         self.labels += y.tolist()
         self.times += t[:1].tolist()
-        t, mean = t.reshape(-1, 1, 1, 1), self.means[y].reshape(-1, 1, 1, 1)
+        t, mean = (part.reshape(-1, *[1] * (x.ndim - 1)) for part in (t, self.means[y]))
         variance = (t * STD) ** 2 + (1 - t) ** 2
         return self.scale * (mean + (t * STD**2 - (1 - t)) / variance * (x - t * mean))
-
-
-def draw(w=1.0, y=Y, model=None, **options):
-    return draw_images(model or Gaussians(), y, w, **({"size": 4} | options))
 
 
 def flow_map(noise, w=1.0, y=Y):
     """Where the flow takes noise: a field that is linear in the mean is guided by moving the mean."""
     mean = (1 - w) * MEANS[3] + w * MEANS[y]
-    return (mean.reshape(-1, 1, 1, 1) + STD * noise).clamp(-1, 1)
-
-
-def noise(seed=0, n=7, size=4):
-    return torch.randn(n, 2, size, size, generator=torch.Generator().manual_seed(seed))
+    return mean.reshape(-1, *[1] * (noise.ndim - 1)) + STD * noise
 
 
 def test_balanced_labels_take_turns():
@@ -55,102 +57,216 @@ def test_balanced_labels_take_turns():
     assert counts.max() - counts.min() == 1
 
 
+@pytest.mark.parametrize("shape", [(7, 2, 4, 4), (7, 3), (7, 1, 2, 4, 4)], ids=["images", "points", "clips"])
 @pytest.mark.parametrize("w", [0.0, 1.0, 3.0])
-def test_images_are_where_the_exact_flow_takes_the_noise(w):
-    errors = [(draw(w, steps=steps) - flow_map(noise(), w)).abs().max().item() for steps in (16, 32, 64)]
+def test_samples_are_where_the_exact_flow_takes_the_noise_whatever_its_shape(w, shape):
+    noise = seeded_noise(*shape, seed=1)
+    errors = [
+        (draw(Gaussians(), noise, Y, w, steps=steps) - flow_map(noise, w).clamp(-1, 1)).abs().max().item()
+        for steps in (16, 32, 64)
+    ]
     assert errors[0] < 0.02
     assert errors[1] < errors[0] / 3 and errors[2] < errors[1] / 3  # the midpoint method is of order 2 at least
 
 
-def test_images_are_clipped_as_they_are_when_shown():
-    x = draw(noise=6 * noise(), steps=64)
-    assert x.min() == -1 and x.max() == 1
-    torch.testing.assert_close(x, flow_map(6 * noise()), rtol=0, atol=0.01)
+@pytest.mark.parametrize("w", [1.0, 3.0])
+def test_digits_are_those_of_a_straight_loop_bit_for_bit(w):
+    model, _ = load_pretrained("mnist-unet")
+    y, noise = torch.tensor([3, 8, 3, 1, 7]), seeded_noise(5, 1, 32, 32)
+    expected = []
+    with torch.no_grad():
+        for x, some in zip(noise.split(3), y.split(3), strict=True):
+
+            def field(x, t, some=some):
+                t = t.expand(len(x))
+                if w == 1:
+                    return model(x, t, some)
+                both = torch.cat((torch.full_like(some, 10), some))
+                without, with_y = model(torch.cat((x, x)), torch.cat((t, t)), both).chunk(2)
+                return (1 - w) * without + w * with_y
+
+            ts = torch.linspace(0, 1, 4)
+            for t, t_next in pairwise(ts):
+                dt = t_next - t
+                x = x + dt * field(x + dt / 2 * field(x, t), t + dt / 2)
+            expected.append(x.clamp(-1, 1))
+    assert torch.equal(draw(model, noise, y, w, steps=3, chunk=3), torch.cat(expected))
 
 
-def test_the_start_is_the_noise_given_or_drawn_from_the_seed():
-    before = torch.get_rng_state()
-    assert torch.equal(draw(), draw(noise=noise()))
-    assert torch.equal(draw(seed=5), draw(noise=noise(seed=5)))
-    assert not torch.equal(draw(seed=5), draw())
-    assert torch.equal(draw(seed=5, noise=noise()), draw())
-    assert torch.equal(torch.get_rng_state(), before)  # torch's global randomness is left alone
+def test_pixels_are_clipped_unless_another_decoder_is_given():
+    noise = 6 * NOISE
+    assert draw(Gaussians(), noise, Y, 1.0).abs().max() == 1
+    plain = draw(Gaussians(), noise, Y, 1.0, steps=64, decode=lambda x: x)
+    torch.testing.assert_close(plain, flow_map(noise), rtol=0, atol=0.05)
+    assert plain.abs().max() > 1
+    decoder = nn.Sequential(nn.Flatten(), nn.Linear(32, 5))  # of latents (2, 4, 4) to 5 numbers
+    decoded = draw(Gaussians(), noise, Y, 1.0, steps=64, decode=decoder, chunk=3)
+    assert torch.equal(decoded, torch.cat([decoder(part) for part in plain.split(3)])) and not decoded.requires_grad
+    assert torch.equal(clipped(torch.tensor([-3.0, 0.5, 3.0])), torch.tensor([-1.0, 0.5, 1.0]))
 
 
 def test_every_guidance_scale_starts_from_the_same_noise():
     model = Gaussians(torch.full((4,), 0.1))  # in which labels make no difference, and so neither does guidance
     for w in (0.0, 2.0, 7.5):
-        torch.testing.assert_close(draw(w, model=model), draw(1.0, model=model), rtol=0, atol=1e-5)
+        torch.testing.assert_close(draw(model, NOISE, Y, w), draw(model, NOISE, Y, 1.0), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("w", [1.0, 3.0])
 @pytest.mark.parametrize("chunk", [1, 3, 7, 100])
-def test_images_do_not_depend_on_those_they_travel_with(w, chunk):
+def test_samples_do_not_depend_on_those_they_travel_with(w, chunk):
     model = Gaussians()
-    torch.testing.assert_close(draw(w, model=model, chunk=chunk), draw(w), rtol=0, atol=1e-6)
+    together = draw(Gaussians(), NOISE, Y, w)
+    torch.testing.assert_close(draw(model, NOISE, Y, w, chunk=chunk), together, rtol=0, atol=1e-6)
     assert max(model.calls) == min(chunk, len(Y)) * (1 if w == 1 else 2)
 
 
 @pytest.mark.parametrize(("w", "branches"), [(0.0, ["null"]), (1.0, ["y"]), (3.0, ["null", "y"])])
 def test_every_branch_of_guidance_is_evaluated_twice_a_step(w, branches):
     model = Gaussians()
-    y = torch.tensor([0, 1, 0])
-    draw(w, y, model, steps=5)
+    draw(model, NOISE[:3], torch.tensor([0, 1, 0]), w, steps=5)
     asked = [model.labels.count(label) for label in (0, 1, 3)]
     assert len(model.calls) == 2 * 5
     assert asked == [20 * ("y" in branches), 10 * ("y" in branches), 30 * ("null" in branches)]
 
 
-def test_the_midpoint_method_looks_at_the_start_and_the_middle_of_every_step_and_never_at_the_end():
+def test_ten_midpoint_steps_are_the_default_and_look_at_the_start_and_the_middle_and_never_at_the_end():
     model = Gaussians()
-    draw(model=model, steps=4)
-    assert model.times == [0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875]
+    draw(model, NOISE, Y, 1.0)
+    assert model.times == pytest.approx([k / 20 for k in range(20)], abs=1e-6)
 
 
-def test_sixteen_steps_are_the_default():
+@pytest.mark.parametrize("step", [euler, heun])
+def test_another_step_may_be_taken(step):
     model = Gaussians()
-    draw(model=model)
-    assert len(model.calls) == 32
+    x = draw(model, NOISE, Y, 1.0, step=step, steps=4, decode=lambda x: x)
+    assert len(model.calls) == (4 if step is euler else 8) and model.times[-1] == (0.75 if step is euler else 1)
+    assert (x - flow_map(NOISE)).abs().max() < (0.5 if step is euler else 0.2)
 
 
-def test_images_are_32_pixels_wide_unless_asked_for_otherwise():
-    model, y = Gaussians(), torch.tensor([0, 2])
-    assert draw_images(model, y, 1.0, steps=1).shape == (2, 2, 32, 32)
-    assert draw_images(model, y, 1.0, steps=1, size=5).shape == (2, 2, 5, 5)
+@pytest.mark.parametrize("rule", [limited(0.2, 0.8), rescaled(), projected()], ids=["limited", "rescaled", "projected"])
+def test_rules_reach_the_field(rule):
+    found = draw(Gaussians(), NOISE, Y, 3.0, rule=rule, step=euler, steps=1, decode=lambda x: x)
+    assert torch.equal(found, NOISE + guided(Gaussians(), Y, 3.0, rule=rule)(NOISE, torch.zeros(7)).detach())
+    if rule is not limited(0.2, 0.8):
+        assert torch.equal(draw(Gaussians(), NOISE, Y, 1.0, rule=rule), draw(Gaussians(), NOISE, Y, 1.0))
 
 
-def test_images_come_to_the_cpu_without_a_gradient():
+def test_a_bad_model_of_the_same_classes_takes_the_place_of_null():
+    good, bad = Gaussians(), Gaussians(-MEANS)
+    x = draw(good, NOISE, Y, 2.0, bad=bad, steps=64, decode=lambda x: x)
+    mean = 2 * MEANS[Y] - 1 * -MEANS[Y]
+    torch.testing.assert_close(x, mean.reshape(-1, 1, 1, 1) + STD * NOISE, rtol=0, atol=0.01)
+    assert 3 not in set(good.labels) - set(Y.tolist()) and bad.labels == good.labels
+
+
+def test_an_exact_law_is_drawn_from_like_a_network():
+    exact = ExactMarginal(GaussianPath(), petals())
+    y = balanced_labels(300, 3)
+    x = draw(exact.velocity, seeded_noise(300, 2), y, 1.0, steps=40, decode=lambda x: x)
+    assert (exact.class_logits(x, x.new_ones(300)).argmax(1) == y).double().mean() > 0.7
+
+
+class Told(nn.Module):
+    """A field that carries x to the mean of its tokens where the mask is 1."""
+
+    null = (torch.zeros(4, 2), torch.ones(4))
+
+    def forward(self, x, t, y):
+        tokens, mask = y
+        wanted = (tokens * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        return (wanted - x) / (1 - t[:, None])
+
+
+def test_conditions_may_be_tokens_with_their_mask_and_need_no_parameter():
+    tokens, mask = seeded_noise(5, 4, 2, seed=3), torch.tensor([[1.0, 1, 0, 0]]).expand(5, 4)
+    for chunk in (2, 500):
+        x = draw(Told(), seeded_noise(5, 2), (tokens, mask), 2.0, steps=8, decode=lambda x: x, chunk=chunk)
+        torch.testing.assert_close(x, 2 * tokens[:, :2].mean(1), rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match=r"y must have 5 rows, one per sample; got shape \(4, 4\)"):
+        draw(Told(), seeded_noise(5, 2), (tokens, mask[:4]), 2.0)
+
+
+def test_samples_come_to_the_cpu_without_a_gradient():
     model = Gaussians()
-    x = draw(model=model)
+    x = draw(model, NOISE, Y, 1.0)
     assert model.scale.requires_grad and not x.requires_grad
     assert x.device.type == "cpu" and x.dtype == torch.float32
     assert torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("change", "words"),
     [
-        ({"y": torch.tensor([0, 4])}, r"y must hold labels in 0\.\.3; got values from 0 to 4"),
-        ({"y": torch.tensor([0, 11])}, r"y must hold labels in 0\.\.3; got values from 0 to 11"),
-        ({"y": torch.tensor([-1, 2])}, r"y must hold labels in 0\.\.3; got values from -1"),
-        ({"y": torch.tensor([[0, 1]])}, "y must have shape"),
-        ({"noise": noise(size=5)}, r"noise must have shape \(7, 2, 4, 4\); got \(7, 2, 5, 5\)"),
-        ({"noise": noise()[:, :1]}, r"noise must have shape \(7, 2, 4, 4\); got \(7, 1, 4, 4\)"),
-        ({"noise": noise(n=6)}, r"must have shape .*got shape \(7,\)"),
+        ({"y": torch.tensor([0, 4, 0, 0, 0, 0, 0])}, r"y must hold labels in 0\.\.3; got values from 0 to 4"),
+        ({"y": torch.tensor([-1, 2, 0, 0, 0, 0, 0])}, r"y must hold labels in 0\.\.3; got values from -1"),
+        ({"y": Y[:, None]}, r"y must have shape \(7,\), one label per sample; got shape \(7, 1\)"),
+        ({"y": Y[:6]}, r"y must have 7 rows, one per sample; got shape \(6,\)"),
+        ({"noise": NOISE[:6]}, r"y must have 6 rows, one per sample; got shape \(7,\)"),
+        ({"noise": NOISE / 0}, "noise must be finite; it holds inf or NaN"),
+        ({"noise": NOISE.where(NOISE < 2, torch.nan)}, "noise must be finite"),
         ({"steps": 0}, "steps must be at least 1; got 0"),
         ({"steps": -3}, "steps must be at least 1; got -3"),
+        ({"w": float("nan")}, "w must be a finite number; got nan"),
+        ({"null": 0}, "null=0 is not what this model takes for"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused_by_name_before_the_model_is_asked(options, words):
+@pytest.mark.parametrize("bad", [False, True])
+def test_what_cannot_be_drawn_is_refused_by_name_before_the_model_is_asked(change, words, bad):
+    if bad and "null" in change:
+        pytest.skip("with a bad model nobody asks for null")
     model = Gaussians()
+    arguments = {"noise": NOISE, "y": Y, "w": 2.0} | ({"bad": Gaussians()} if bad else {}) | change
     with pytest.raises(ValueError, match=words):
-        draw(model=model, **options)
+        draw(model, **arguments)
     assert not model.calls
+
+
+class Watched(nn.Module):
+    """A linear layer that writes down the type of what comes out of it."""
+
+    null = 3
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.seen = nn.Linear(2, 2), []
+
+    def forward(self, x, t, y):
+        out = self.layer(x)
+        self.seen.append(out.dtype)
+        return out
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_half_precision_is_that_of_both_models_and_not_of_the_solver(monkeypatch, half):
+    monkeypatch.setenv("LABKIT_PRECISION", "bfloat16")
+    good, bad = Watched(), Watched()
+    x = draw(good, seeded_noise(7, 2), Y, 2.0, bad=bad, steps=2, half=half)
+    expected = torch.bfloat16 if half else torch.float32
+    assert good.seen == bad.seen == [expected] * 4 and x.dtype == torch.float32
 
 
 def test_half_precision_is_used_only_where_it_is_asked_for(monkeypatch):
     model, _ = load_pretrained("mnist-unet")
     monkeypatch.setenv("LABKIT_PRECISION", "bfloat16")
-    full, half, again = (draw_images(model, torch.tensor([3, 8]), 1.0, steps=2, half=h) for h in (False, True, False))
+    y, noise = torch.tensor([3, 8]), seeded_noise(2, 1, 32, 32)
+    full, half, again = (draw(model, noise, y, 1.0, steps=2, half=h) for h in (False, True, False))
     assert torch.equal(full, again) and half.dtype == torch.float32
     assert 1e-5 < (half - full).abs().mean() < 0.05
+    other = draw(model, noise, y, 3.0, steps=2, half=True)  # its own null, although the solver sees a wrapper
+    assert (other - draw(model, noise, y, 3.0, steps=2)).abs().mean() < 0.1
+
+
+def test_samples_can_be_drawn_in_inference_mode_and_the_probe_of_the_cpu_too(monkeypatch):
+    monkeypatch.delenv("LABKIT_PRECISION")
+    runtime.bfloat16_gain.cache_clear()
+    with torch.inference_mode():
+        x = draw(Gaussians(), NOISE, Y, 3.0, half=True)
+    torch.testing.assert_close(x, draw(Gaussians(), NOISE, Y, 3.0), rtol=0, atol=0.05)
+
+
+def test_cards_say_how_samples_were_drawn():
+    assert sampling_settings(10) == {
+        "judge": "mnist-judge",
+        "solver": "midpoint, 10 steps: 20 evaluations a branch",
+        "seed": 0,
+    }

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from labkit.base.files import FOLDER, Card, write_card
 from labkit.base.provenance import provenance
-from labkit.base.runtime import device
+from labkit.base.runtime import device, seeded_noise
 from labkit.data.images import balanced_labels
-from labkit.measure.judge import CLASSES, Judge, real_quality
-from labkit.measure.samples import draw_images
+from labkit.measure.judge import Judge, real_quality
+from labkit.measure.quality import rounded
+from labkit.measure.samples import draw, sampling_settings
+from labkit.training.cards import network_of
 from labkit.training.pretrained import load_pretrained
 
 REAL_COUNTS = (500, 1_000, 2_000, 10_000)
@@ -21,15 +23,14 @@ def measure(name: str) -> Card:
 
     Raises ValueError for a name that does not ship.
     """
-    if hasattr(load_pretrained(name)[0], "features"):
-        return real_figures(name)
-    return headlines(name)
+    predicts = network_of(load_pretrained(name)[1]).predicts
+    return real_figures(name) if predicts is None else headlines(name)
 
 
 def real_figures(name: str) -> Card:
     """What real digits score by the judge `name` against real digits, for several n, onto its card."""
     judge = Judge.pretrained(name, device())
-    rows = {str(n): rounded(real_quality(judge, n)._asdict()) for n in REAL_COUNTS}
+    rows = {str(n): rounded(real_quality(judge, n).row()) for n in REAL_COUNTS}
     return onto_card(name, provenance(device()) | {"real digits against real digits, by n": rows})
 
 
@@ -38,26 +39,16 @@ def headlines(name: str, *, n: int = 10_000, steps: int = 10) -> Card:
     on = device()
     model, _ = load_pretrained(name, on)
     judge, second = Judge.pretrained(device=on), Judge.pretrained("mnist-judge-2", on)
-    measured = provenance(on) | settings(steps) | {"real digits": rounded(real_quality(judge, n)._asdict())}
-    y = balanced_labels(n, CLASSES)
+    measured = provenance(on) | sampling_settings(steps) | {"real digits": rounded(real_quality(judge, n).row())}
+    y, noise = balanced_labels(n, model.null), seeded_noise(n, 1, 32, 32)
     for w in (1.0, 3.0):
-        x = draw_images(model, y, w, steps=steps)
+        x = draw(model, noise, y, w, steps=steps)
         confirmed = {"second judge's accuracy": rounded(second.accuracy(x, y)._asdict())}
-        measured[f"w={w:g}"] = rounded(judge.measure(x, y)._asdict()) | confirmed
+        measured[f"w={w:g}"] = rounded(judge.measure(x, y).row()) | confirmed
     return onto_card(name, measured)
-
-
-def settings(steps: int) -> dict:
-    """How samples are drawn and by whom they are judged."""
-    return {"judge": "mnist-judge", "solver": f"midpoint, {steps} steps: {2 * steps} evaluations a branch", "seed": 0}
 
 
 def onto_card(name: str, measured: dict) -> Card:
     """Put the figures on the card of the shipped weights `name`."""
     card = load_pretrained(name)[1]
     return write_card(FOLDER / f"{name}.safetensors", replace(card, details=card.details | {"measured": measured}))
-
-
-def rounded(figures: dict) -> dict:
-    """The same figures with floats cut to five decimals."""
-    return {key: round(value, 5) if isinstance(value, float) else value for key, value in figures.items()}
