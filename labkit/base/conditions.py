@@ -55,14 +55,19 @@ def drop_condition(y: Condition, p: float, null: Null, generator: torch.Generato
     return each(mixed, y, nothing_like(y, null))
 
 
+def own_null(model: object) -> Null | None:
+    """A model's own null: its attribute `null`, or that of the object whose method it is; None where there is none."""
+    return getattr(model, "null", getattr(getattr(model, "__self__", None), "null", None))
+
+
 def null_of(model: object, given: Null | None = None) -> Null:
-    """The null to use for a model: the `given` one, or its own: its attribute `null`, or that of its method's object.
+    """The null to use for a model: the `given` one, or its own.
 
     Raises ValueError where there is neither, and for an integer that is not the model's own: it would be a real class.
     """
-    own = getattr(model, "null", getattr(getattr(model, "__self__", None), "null", None))
+    own = own_null(model)
     if given is None and own is None:
-        raise ValueError("null must be given: this model has no attribute `null` that says what means `nothing given`")
+        raise ValueError("null must be given: this model does not say by its attribute `null` what `nothing given` is")
     if isinstance(given, int) and isinstance(own, int) and given != own:
         raise ValueError(f"null={given} is not what this model takes for `nothing given`: that is {own}")
     return own if given is None else given
@@ -85,9 +90,7 @@ def check_condition(y: Condition, n: int, null: Null | None = None) -> None:
             check_condition(part, n, none)
         return
     for part in _parts(y):
-        if not isinstance(part, Tensor):
-            raise TypeError(f"y must be a tensor, or a tuple of them, one row per sample; got {type(part).__name__}")
-        if part.ndim == 0 or len(part) != n:
+        if len(part) != n:
             raise ValueError(f"y must have {n} rows, one per sample; got shape {tuple(part.shape)}")
     if isinstance(null, int):
         check_labels(y, n, largest=null)
@@ -96,4 +99,10 @@ def check_condition(y: Condition, n: int, null: Null | None = None) -> None:
 
 
 def _parts(y: Condition) -> list[Tensor]:
-    return [part for inner in y for part in _parts(inner)] if isinstance(y, tuple) else [y]
+    """The tensors that y is made of. Raises TypeError for what is none, or has no rows."""
+    if isinstance(y, tuple):
+        return [part for inner in y for part in _parts(inner)]
+    if not isinstance(y, Tensor) or y.ndim == 0:
+        came = "a tensor without rows" if isinstance(y, Tensor) else type(y).__name__
+        raise TypeError(f"y must be a tensor with one row per sample, or a tuple of them; got {came}")
+    return [y]

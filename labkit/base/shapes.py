@@ -36,14 +36,18 @@ def check_time(t: Tensor, x: Tensor) -> None:
         )
 
 
-def check_time_range(t: Tensor) -> None:
-    """Raise ValueError unless every time lies in [0, 1], where values can be looked at.
+def visible(values: Tensor) -> bool:
+    """Whether a check may look at values: on the CPU, outside of `torch.compile`, `torch.export` and `torch.func`.
 
-    On an accelerator looking would make the program wait for the device, and inside `torch.compile`, `torch.export` and
-    `torch.func` there may be nothing to look at: there they are trusted.
+    On an accelerator looking would make the program wait for the device; inside those there may be nothing to look at.
     """
-    unseen = torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(t)
-    if t.device.type != "cpu" or unseen or not t.numel():
+    captured = torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(values)
+    return values.device.type == "cpu" and not captured
+
+
+def check_time_range(t: Tensor) -> None:
+    """Raise ValueError unless every time lies in [0, 1], where values are `visible`."""
+    if not visible(t) or not t.numel():
         return
     low, high = t.min().item(), t.max().item()
     # Written so that NaN fails too.
@@ -52,13 +56,13 @@ def check_time_range(t: Tensor) -> None:
 
 
 def check_labels(y: Tensor, n: int, largest: int | None = None) -> None:
-    """Raise unless `y` is an int64 tensor of shape (n,), and on the CPU, if `largest` is given, in 0..largest."""
+    """Raise unless `y` is an int64 tensor of shape (n,), and, if `largest` is given and y `visible`, in 0..largest."""
     if not isinstance(y, Tensor) or y.dtype != torch.int64:
         came = f"a tensor of {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
         raise TypeError(f"y must be an int64 tensor of shape (B,), one label per sample; got {came}")
     if y.shape != (n,):
         raise ValueError(f"y must have shape ({n},), one label per sample; got shape {tuple(y.shape)}")
-    if largest is not None and y.device.type == "cpu" and y.numel():
+    if largest is not None and y.numel() and visible(y):
         low, high = y.min().item(), y.max().item()
         if low < 0 or high > largest:
             raise ValueError(f"y must hold labels in 0..{largest}; got values from {low} to {high}")

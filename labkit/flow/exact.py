@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from labkit.base.shapes import check_labels, check_time, check_time_range
+from labkit.base.shapes import check_labels, check_time, check_time_range, visible
 from labkit.flow.mixtures import Components, GaussianMixture
 from labkit.flow.paths import SINGULAR, GaussianPath, complete
 
@@ -163,7 +163,7 @@ class EmpiricalMarginal:
         if x.shape[1:] != self.data.shape[1:]:
             raise ValueError(f"x must have shape (B, {', '.join(map(str, self.data.shape[1:]))}); got {tuple(x.shape)}")
         alpha_t, beta_t, *_ = (c[:, None] for c in self.path.schedule(t))
-        if x.device.type == "cpu" and (beta_t.abs() < SINGULAR).any():
+        if visible(beta_t) and (beta_t.abs() < SINGULAR).any():
             raise ValueError(
                 "the empirical field is singular at t=1, where beta_t = 0: stop before it, or take a solver that does"
             )

@@ -13,7 +13,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from labkit.base.conditions import Condition, Null, check_condition, joined, length, nothing_like, null_of
+from labkit.base.conditions import Condition, Null, check_condition, joined, length, nothing_like, null_of, own_null
 from labkit.base.joints import Field, Model
 from labkit.base.shapes import check_same_shape, check_time, expand_t
 from labkit.flow.paths import GaussianPath, complete
@@ -40,7 +40,8 @@ def limited(lo: float, hi: float) -> Rule:
         raise ValueError(f"the interval must be (lo, hi) with 0 <= lo <= hi <= 1; got {(lo, hi)}")
 
     def rule(u_0: Tensor, u_y: Tensor, w: float, x: Tensor, t: Tensor) -> Tensor:
-        return torch.where(expand_t((t >= lo) & (t <= hi), x), plain(u_0, u_y, w, x, t), u_y)
+        time = expand_t(t, x)
+        return torch.where((time >= lo) & (time <= hi), plain(u_0, u_y, w, x, t), u_y)
 
     return rule
 
@@ -102,11 +103,12 @@ def guided(
     Raises ValueError for a w that is not finite, for labels outside 0..null, and for a `null` that is not the model's.
     """
     _check_scale(w)
-    null = null_of(model, null) if bad is None else null
+    null = own_null(model) if null is None and bad is not None else null_of(model, null)
     check_condition(y, length(y), null)
 
     def field(x: Tensor, t: Tensor) -> Tensor:
         check_time(t, x)
+        check_condition(y, len(x))
         if w == 1:
             return model(x, t, y)
         if bad is not None:
@@ -114,7 +116,6 @@ def guided(
         elif w == 0 and rule is plain:
             u_0, u_y = model(x, t, nothing_like(y, null)), None
         else:
-            check_condition(y, len(x))
             both = model(torch.cat((x, x)), torch.cat((t, t)), joined(nothing_like(y, null), y))
             u_0, u_y = both.chunk(2)
         if u_y is None:

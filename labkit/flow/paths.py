@@ -14,10 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from labkit.base.conditions import Condition, Null
+from labkit.base.conditions import Condition, Null, own_null
 from labkit.base.joints import Model
 from labkit.base.runtime import randn_like
-from labkit.base.shapes import check_same_shape, check_time, check_time_range, expand_t
+from labkit.base.shapes import check_same_shape, check_time, check_time_range, expand_t, visible
 from labkit.flow.schedules import Linear, Schedule, check_endpoints
 
 PREDICTIONS = ("velocity", "score", "eps", "z")
@@ -103,7 +103,7 @@ class Prediction:
         if name not in PREDICTIONS:
             raise AttributeError(f"there is no prediction {name!r}; there are {', '.join(PREDICTIONS)}")
         value, given = self._found[name], self._found[self._given]
-        if value.device.type == "cpu" and given.isfinite().all() and not value.isfinite().all():
+        if visible(value) and given.isfinite().all() and not value.isfinite().all():
             low, high = self._t.min().item(), self._t.max().item()
             raise ValueError(
                 f"{name} is not determined by {self._given} where alpha_t or beta_t is 0 or d_beta_t diverges; t runs "
@@ -148,7 +148,7 @@ class Converted(nn.Module):
     @property
     def null(self) -> Null | None:
         """The model's own null."""
-        return getattr(self.model, "null", None)
+        return own_null(self.model)
 
     def forward(self, x: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
         return getattr(complete(self.path, x, t, **{self.given: self.model(x, t, y)}), self.wanted)

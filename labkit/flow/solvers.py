@@ -13,7 +13,7 @@ from torch import Tensor
 
 from labkit.base.joints import Field, Step
 from labkit.base.runtime import randn_like
-from labkit.base.shapes import TIME_TOLERANCE, check_same_shape, check_sigma, expand_t, sigma_at
+from labkit.base.shapes import TIME_TOLERANCE, check_same_shape, check_sigma, expand_t, sigma_at, visible
 
 
 def euler(field: Field) -> Step:
@@ -94,7 +94,7 @@ def euler_maruyama(
 
     def step(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
         h = _length(x, t, s)
-        if h.device.type == "cpu" and (h < 0).any():
+        if visible(h) and (h < 0).any():
             raise ValueError("ts must be increasing for euler_maruyama: another SDE runs backwards")
         return x + h * slope(drift, x, t) + sigma_at(sigma, t, x) * h.sqrt() * randn_like(x, generator)
 

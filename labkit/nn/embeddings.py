@@ -44,6 +44,8 @@ class Conditioning(nn.Module):
         self.label = None if num_classes is None else nn.Embedding(num_classes + 1, dim)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        if y is not None:
+            check_labels(y, len(t))
         emb = self.time(t)
         if self.label is None:
             if y is not None:
@@ -51,5 +53,4 @@ class Conditioning(nn.Module):
             return emb
         if y is None:
             y = torch.full(t.shape, self.num_classes, dtype=torch.int64, device=t.device)
-        check_labels(y, len(t))
         return emb + self.label(y)

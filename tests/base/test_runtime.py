@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from labkit.base import machine as runtime
+from labkit.base import runtime
 from labkit.base.runtime import (
     PRECISIONS,
     PROFILES,
@@ -18,6 +18,7 @@ from labkit.base.runtime import (
     profile,
     randn_like,
     seed_everything,
+    seeded_noise,
 )
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -127,6 +128,15 @@ def test_noise_without_a_generator_follows_the_global_seed():
     first = randn_like(torch.zeros(9))
     torch.manual_seed(3)
     assert torch.equal(randn_like(torch.zeros(9)), first)
+
+
+def test_seeded_noise_repeats_with_its_seed_and_leaves_torchs_randomness_alone():
+    before = torch.get_rng_state()
+    first, again, other = seeded_noise(2, 3, 5, seed=1), seeded_noise(2, 3, 5, seed=1), seeded_noise(2, 3, 5)
+    assert first.shape == (2, 3, 5) and first.dtype == torch.float32
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(other, seeded_noise(2, 3, 5, seed=0)) and torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first, randn_like(torch.zeros(2, 3, 5), torch.Generator().manual_seed(1)))
 
 
 def test_noise_is_standard_normal():

@@ -168,9 +168,42 @@ def test_the_denoiser_of_much_data_is_that_of_its_distribution(label):
     draws = [exact.mixture.sample(5_000, generator) for _ in range(16)]
     found = torch.stack([EmpiricalMarginal(exact.path, z, LABELS[k]).denoiser(x, t, y) for z, k in draws])
     error = found.std(0) / 4  # of the mean of 16 data sets
-    expected = complete(Linear(), x, t, velocity=exact.velocity(x, t, y)).z
+    expected = complete(exact.path, x, t, velocity=exact.velocity(x, t, y)).z
     assert error.max() < 0.05
     assert ((found.mean(0) - expected).abs() < 5 * error).all()
+
+
+@pytest.mark.parametrize("data", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_exact_fields_work_in_the_precision_of_x_and_leave_their_data_alone(data, dtype):
+    z, t = MEANS.to(data), torch.tensor([0.2, 0.5], dtype=dtype)
+    x, y = torch.ones(2, 2, dtype=dtype), torch.tensor([0, 2])
+    empirical = EmpiricalMarginal(GaussianPath(), z, LABELS)
+    exact = ExactMarginal(GaussianPath(), GaussianMixture(z, 0.5), LABELS)
+    for field in (empirical.denoiser, empirical.velocity, exact.velocity, exact.score):
+        found, expected = field(x, t, y), field(x.double(), t.double(), y)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    assert empirical.data is z and z.dtype == data
+
+
+def test_exact_models_say_their_number_of_classes_and_their_null():
+    exact, known = marginal(), EmpiricalMarginal(GaussianPath(), MEANS, LABELS)
+    assert exact.num_classes == exact.null == known.num_classes == known.null == 2
+    unlabelled = EmpiricalMarginal(GaussianPath(), MEANS)
+    assert unlabelled.num_classes is unlabelled.null is None
+
+
+def test_exact_fields_can_be_batched_and_differentiated():
+    exact, known = marginal(), EmpiricalMarginal(GaussianPath(), MEANS, LABELS)
+    x, t = points(exact, 6)
+    y = torch.arange(6) % 3
+    for field in (exact.velocity, exact.score, known.velocity):
+        one_by_one = torch.func.vmap(lambda x, t, y, field=field: field(x[None], t[None], y[None])[0])(x, t, y)
+        torch.testing.assert_close(one_by_one, field(x, t, y))
+        _, rate = torch.func.jvp(lambda t, field=field: field(x, t, y), (t,), (torch.ones_like(t),))
+        by_grad = torch.autograd.functional.jvp(lambda t, field=field: field(x, t, y), t, torch.ones_like(t))[1]
+        torch.testing.assert_close(rate, by_grad)
 
 
 X, T, Y = torch.zeros(4, 2).double(), torch.zeros(4).double(), torch.zeros(4, dtype=torch.int64)

@@ -7,7 +7,6 @@ import torch
 from scipy.stats import kstest
 from torch import nn
 
-from labkit.base.conditions import drop_labels
 from labkit.flow.exact import ExactMarginal, gaussian_loss_floor
 from labkit.flow.losses import cfm_loss, draw_times, dsm_loss, eps_loss
 from labkit.flow.mixtures import GaussianMixture, ring
@@ -47,7 +46,7 @@ def test_cfm_loss_of_the_exact_field_of_a_gaussian_is_pi_std_over_two(dim, std):
 def test_every_disturbance_of_the_exact_field_raises_its_cfm_loss_by_its_own_size(schedule, g):
     exact = clusters(schedule)
     z, _ = exact.mixture.sample(50_000, seeded())
-    t, eps = draw_times(schedule, z, seeded(1)), torch.randn(z.shape, dtype=z.dtype, generator=seeded(2))
+    t, eps = draw_times(exact.path, z, seeded(1)), torch.randn(z.shape, dtype=z.dtype, generator=seeded(2))
 
     def loss(delta):
         return cfm_loss(lambda x, t, y: exact.velocity(x, t) + delta * g(x), exact.path, z, t=t, eps=eps).item()
@@ -94,7 +93,7 @@ def test_cfm_and_fm_losses_have_the_same_gradient_and_differ_by_the_floor():
     generator, differences, gradients, gaps = seeded(), [], [], []
     for _ in range(100):
         z, _ = exact.mixture.sample(2_000, generator)
-        t, eps = draw_times(Linear(), z, generator), torch.randn(z.shape, dtype=z.dtype, generator=generator)
+        t, eps = draw_times(exact.path, z, generator), torch.randn(z.shape, dtype=z.dtype, generator=generator)
         x_t = exact.path.sample(z, t, eps).x_t
         cfm = cfm_loss(model, exact.path, z, t=t, eps=eps)
         fm = (model(x_t, t) - exact.velocity(x_t, t)).square().mean()
@@ -112,7 +111,7 @@ def test_cfm_and_fm_losses_have_the_same_gradient_and_differ_by_the_floor():
 def test_weighted_dsm_is_the_eps_loss_of_minus_beta_times_the_score(schedule):
     exact = clusters(schedule)
     z, _ = exact.mixture.sample(500, seeded())
-    t, eps = draw_times(schedule, z, seeded(1)), torch.randn(z.shape, dtype=z.dtype, generator=seeded(2))
+    t, eps = draw_times(exact.path, z, seeded(1)), torch.randn(z.shape, dtype=z.dtype, generator=seeded(2))
 
     def noise(x, t, y):
         return -schedule(t).beta_t[:, None] * torch.sin(x)
@@ -126,7 +125,7 @@ def test_noise_and_score_losses_of_unit_gaussian_data_have_known_floors():
     z, _ = exact.mixture.sample(200_000, seeded())
 
     def noise(x, t, y):
-        return complete(Linear(), x, t, velocity=exact.velocity(x, t)).eps
+        return complete(exact.path, x, t, velocity=exact.velocity(x, t)).eps
 
     # Var(eps | x_t) = t^2 / (t^2 + (1 - t)^2); with t and 1 - t exchanged the two add up to 1.
     assert eps_loss(noise, exact.path, z, generator=seeded(1)).item() == pytest.approx(0.5, rel=0.02)
@@ -140,7 +139,7 @@ def test_noise_and_score_losses_of_unit_gaussian_data_have_known_floors():
 @by_schedule
 def test_times_are_drawn_one_in_each_slice_and_uniform_inside_it(schedule):
     n = 1000
-    t = draw_times(schedule, torch.zeros(n, 2, dtype=torch.float64), seeded())
+    t = draw_times(GaussianPath(schedule), torch.zeros(n, 2, dtype=torch.float64), seeded())
     assert t.shape == (n,) and t.dtype == torch.float64
     assert t.min() >= 0 and t.max() <= schedule.t_max
     inside = t.sort().values * n / schedule.t_max - torch.arange(n)
@@ -150,7 +149,7 @@ def test_times_are_drawn_one_in_each_slice_and_uniform_inside_it(schedule):
 
 def test_times_do_not_depend_on_the_place_in_the_batch():
     n, batches, generator = 50, 400, seeded()
-    t = torch.stack([draw_times(Linear(), torch.zeros(n), generator) for _ in range(batches)])
+    t = torch.stack([draw_times(GaussianPath(), torch.zeros(n), generator) for _ in range(batches)])
     # A uniform time has variance 1/12; the mean of a row over 400 batches is normal, and there are 50 rows.
     assert (t.mean(0) - 0.5).abs().max() < 4.5 / (12 * batches) ** 0.5
     place = torch.arange(n).float()
@@ -158,35 +157,20 @@ def test_times_do_not_depend_on_the_place_in_the_batch():
     assert abs(correlations.mean()) < 4.5 / ((n - 1) * batches) ** 0.5  # 1 where times ascend
 
 
-@pytest.mark.parametrize("p", [0.1, 0.5])
-def test_labels_are_dropped_at_the_rate_asked_for_and_whatever_they_are(p):
-    n = 100_000
-    y = torch.arange(n) % 10
-    before = y.clone()
-    kept = drop_labels(y, p, 10, seeded())
-    dropped = kept == 10
-    assert torch.equal(y, before) and torch.equal(kept[~dropped], y[~dropped])
-    three_sigma = 3 * (p * (1 - p) / n) ** 0.5
-    assert abs(dropped.double().mean() - p) < three_sigma
-    by_label = torch.stack([dropped[y == k].double().mean() for k in range(10)])
-    assert (by_label - p).abs().max() < 1.3 * three_sigma * 10**0.5  # four sigma, because there are ten
+def test_a_batch_put_together_class_by_class_has_the_loss_of_a_shuffled_one():
+    exact, n = ExactMarginal(GaussianPath(), ring(2)), 20_000
+    z, y = exact.mixture.sample(n, seeded())
+    order = y.argsort()
 
+    def loss(z, y):
+        return cfm_loss(lambda x, t, y: exact.velocity(x, t, 0 * y), exact.path, z, y, generator=seeded(1)).item()
 
-def test_no_label_is_dropped_at_rate_0_and_every_one_at_rate_1():
-    y = torch.arange(10)
-    kept = drop_labels(y, 0, 10)
-    assert torch.equal(kept, y) and kept.data_ptr() != y.data_ptr()
-    assert (drop_labels(y, 1, 10) == 10).all()
-
-
-@pytest.mark.parametrize("p", [-0.1, 1.5, math.nan])
-def test_a_rate_that_is_no_probability_is_refused(p):
-    with pytest.raises(ValueError, match=rf"p must be a probability in \[0, 1\]; got {p}"):
-        drop_labels(torch.arange(3), p, 3)
+    # A model that is wrong for one class, at late times most: its loss is the mean over all pairs of class and time.
+    assert loss(z[order], y[order]) == pytest.approx(loss(z, y), rel=0.04)
 
 
 @pytest.mark.parametrize("loss", [cfm_loss, eps_loss, dsm_loss])
-def test_a_loss_gives_labels_to_the_model_leaves_its_batch_alone_and_repeats(loss):
+def test_a_loss_gives_the_condition_to_the_model_leaves_its_batch_alone_and_repeats(loss):
     z, y, seen = torch.randn(6, 2, generator=seeded()), torch.arange(6), []
     t, eps = torch.linspace(0, 0.9, 6), torch.randn(6, 2, generator=seeded(1))
     before = [part.clone() for part in (z, y, t, eps)]
@@ -205,6 +189,13 @@ def test_a_loss_refuses_times_and_noise_that_do_not_fit(loss):
         loss(lambda x, t, y: x, GaussianPath(), z, t=torch.zeros(4, 1))
     with pytest.raises(ValueError, match=r"eps must be shaped like x, \(4, 2\); got \(4, 1\)"):
         loss(lambda x, t, y: x, GaussianPath(), z, eps=torch.zeros(4, 1))
+
+
+@pytest.mark.parametrize("loss", [cfm_loss, eps_loss, dsm_loss])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_data_of_whole_numbers_are_refused_with_the_remedy(loss, dtype):
+    with pytest.raises(TypeError, match=f"z must be floating-point data, as `to_float` makes of images; got {dtype}"):
+        loss(lambda x, t, y: x, GaussianPath(), torch.zeros(4, 1, 8, 8, dtype=dtype))
 
 
 @pytest.mark.parametrize("loss", [cfm_loss, dsm_loss, eps_loss])

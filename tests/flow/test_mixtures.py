@@ -8,7 +8,7 @@ import torch
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from labkit.flow.mixtures import GaussianMixture, grid, petals, ring, two_moons_like
+from labkit.flow.mixtures import GaussianMixture, petals, ring
 
 
 def mixture(dim, count=3):
@@ -171,27 +171,6 @@ def test_a_ring_has_equal_beads_at_equal_angles_counter_clockwise(count, radius,
     assert (gm.eigenvalues.sqrt() - std).abs().max() < 1e-6 and (gm.weights * count - 1).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize(("side", "spacing", "std"), [(3, 1.5, 0.2), (4, 0.7, 0.1)])
-def test_a_grid_is_centred_and_its_beads_stand_one_spacing_apart(side, spacing, std):
-    gm = grid(side, spacing, std)
-    assert gm.means.shape == (side**2, 2) and gm.means.mean(0).abs().max() < 1e-6
-    distances = torch.cdist(gm.means, gm.means)
-    neighbours = (distances - spacing).abs() < 1e-5
-    assert neighbours.sum() == 4 * side * (side - 1)  # inner edges of the lattice, each seen from both ends
-    assert (distances[~neighbours & ~torch.eye(side**2, dtype=torch.bool)] > 1.4 * spacing).all()
-    assert (gm.eigenvalues.sqrt() - std).abs().max() < 1e-6
-
-
-def test_two_moons_are_half_circles_and_mirror_images_of_each_other():
-    gm = two_moons_like(per_moon=6, std=0.12)
-    upper, lower = gm.means[:6], gm.means[6:]
-    centred = upper - torch.tensor([-0.5, -0.25])
-    assert (centred.norm(dim=1) - 1).abs().max() < 1e-6 and (centred[:, 1] > -1e-6).all()
-    angles = torch.atan2(centred[:, 1].clamp_min(0), centred[:, 0])
-    torch.testing.assert_close(angles, torch.linspace(0, math.pi, 6), rtol=0, atol=1e-6)
-    assert torch.equal(lower, -upper) and (gm.eigenvalues.sqrt() - 0.12).abs().max() < 1e-6
-
-
 @pytest.mark.parametrize(
     ("count", "reach", "along", "across"), [(3, 1.0, 0.6, 0.35), (5, 2.0, 0.3, 0.5), (1, 1.0, 0.6, 0.35)]
 )
@@ -225,15 +204,9 @@ def test_samples_of_the_petals_are_long_outwards_and_overlap():
     ("make", "words"),
     [
         (ring, "count must be at least 1"),
-        (grid, "side must be at least 1"),
         (petals, "count must be at least 1"),
     ],
 )
 def test_a_shape_of_no_components_is_refused(make, words):
     with pytest.raises(ValueError, match=f"{words}; got 0"):
         make(0)
-
-
-def test_a_moon_has_two_ends():
-    with pytest.raises(ValueError, match="per_moon must be at least 2; got 1"):
-        two_moons_like(1)

@@ -1,4 +1,4 @@
-"""Solvers: orders, evaluations, exact laws of the noise, likelihoods, and the grids and starts they refuse."""
+"""Solvers: orders up and down, evaluations, exact laws of the noise, and the grids and starts they refuse."""
 
 import math
 
@@ -9,11 +9,11 @@ from torchdiffeq import odeint
 
 from labkit.flow import solvers
 from labkit.flow.exact import ExactMarginal
-from labkit.flow.likelihood import log_likelihood
 from labkit.flow.mixtures import GaussianMixture
 from labkit.flow.paths import GaussianPath
 from labkit.flow.schedules import Cosine
-from labkit.flow.solvers import adaptive, euler_maruyama, heun, simulate
+from labkit.flow.solvers import adams_bashforth2, adaptive, euler, euler_maruyama, heun, simulate
+from labkit.nn.mlp import MLP
 
 METHODS = [("euler", 1, 1), ("heun", 2, 2), ("midpoint", 2, 2), ("rk4", 4, 4), ("adams_bashforth2", 2, 1)]
 
@@ -27,7 +27,7 @@ PLANE_FIELD = ExactMarginal(GaussianPath(), PLANE).velocity
 
 def solve(name, field, x, ts):
     method = getattr(solvers, name)
-    return simulate(method(field), x, ts) if name in ("euler", "heun", "midpoint", "rk4") else method(field, x, ts)
+    return method(field, x, ts) if name == "adaptive" else simulate(method(field), x, ts)
 
 
 def uniform(n):
@@ -55,6 +55,9 @@ def recorded(field, times):
     return asked
 
 
+every_method = pytest.mark.parametrize("name", [name for name, *_ in METHODS])
+
+
 # The field vanishes at 0 and at 1, so over the whole way first-order errors in time cancel: stop before the end, too.
 @pytest.mark.parametrize(("grid", "end"), [(uniform, 1.0), (uneven, 0.8)])
 @pytest.mark.parametrize(("name", "order"), [(name, order) for name, order, _ in METHODS])
@@ -71,6 +74,101 @@ def test_a_step_costs_its_evaluations_all_of_them_inside_the_grid(name, evaluati
     solve(name, recorded(PLANE_FIELD, times), start(3), uniform(10))
     assert len(times) == 10 * evaluations
     assert min(times) == 0 and max(times) < 1 + 1e-12
+
+
+@pytest.mark.parametrize(("grid", "end"), [(uniform, 1.0), (uneven, 0.8)])
+@pytest.mark.parametrize(("name", "order"), [(name, order) for name, order, _ in METHODS])
+def test_up_and_down_again_returns_to_the_start_to_the_order_of_the_method(name, order, grid, end):
+    numbers, errors = [20, 40, 80, 160], []
+    for n in numbers:
+        ts = end * grid(n)
+        there = solve(name, PLANE_FIELD, start(5), ts)
+        errors.append((solve(name, PLANE_FIELD, there, ts.flip(0)) - start(5)).abs().max().item())
+    slope = -np.polyfit(np.log(numbers), np.log(errors), 1)[0]
+    # What one way gets wrong the other way undoes, so even orders may gain one.
+    assert order - 0.25 < slope < order + 1.25 and errors[-1] < 0.05
+
+
+def test_data_carried_down_are_noise_and_noise_carried_up_is_data():
+    n, ts = 2000, uniform(40)
+    z, _ = PLANE.sample(n, torch.Generator().manual_seed(1))
+    noise = solve("heun", PLANE_FIELD, z, ts.flip(0))
+    # Four standard errors of means, of standard deviations and of the correlation of independent normal numbers.
+    assert noise.mean(0).abs().max() < 4 / n**0.5 and (noise.std(0) - 1).abs().max() < 4 / (2 * n) ** 0.5
+    assert abs(torch.corrcoef(noise.T)[0, 1]) < 4 / n**0.5
+    torch.testing.assert_close(solve("heun", PLANE_FIELD, noise, ts), z, rtol=0, atol=1e-2)
+
+
+@every_method
+def test_a_step_ends_at_its_own_time_sample_by_sample(name):
+    """Each sample has its own t and s, up or down: it moves as if it were alone."""
+    x, t, s = start(4), torch.tensor([0.1, 0.5, 0.9, 0.3]).double(), torch.tensor([0.3, 0.4, 0.2, 0.3]).double()
+    method = getattr(solvers, name)
+    together = method(PLANE_FIELD)(x, t, s)
+    for i in range(4):
+        rows = slice(i, i + 1)
+        torch.testing.assert_close(together[rows], method(PLANE_FIELD)(x[rows], t[rows], s[rows]))
+    assert torch.equal(together[3], x[3])  # from 0.3 to 0.3
+    quadratic = getattr(solvers, name)(lambda x, t: (2 * t)[:, None].expand(x.shape))(x, t, s)
+    if name not in ("euler", "adams_bashforth2"):  # order 2 integrates 2t exactly: x + s^2 - t^2
+        torch.testing.assert_close(quadratic, x + (s**2 - t**2)[:, None])
+    else:
+        torch.testing.assert_close(quadratic, x + (2 * t * (s - t))[:, None])
+
+
+@every_method
+def test_a_step_asks_the_field_between_its_ends_only_and_leaves_its_arguments_alone(name):
+    times = []
+    x, t, s = start(3), *torch.tensor([[0.7], [0.2]], dtype=torch.float64).expand(2, 3)
+    before = [part.clone() for part in (x, t, s)]
+    getattr(solvers, name)(recorded(PLANE_FIELD, times))(x, t, s)
+    assert times[0] == 0.7 and all(0.2 <= time <= 0.7 for time in times)
+    assert all(torch.equal(now, then) for now, then in zip((x, t, s), before, strict=True))
+    if name in ("heun", "rk4"):
+        assert times[-1] == 0.2  # the end itself, not a rounded sum
+
+
+@every_method
+def test_a_step_works_in_the_precision_of_x(name):
+    x, t = start(3).float(), torch.full((3,), 0.5, dtype=torch.float64)
+    assert getattr(solvers, name)(lambda x, t: -x)(x, t, t + 0.1).dtype == torch.float32
+
+
+def test_two_step_adams_bashforth_integrates_what_is_linear_in_time_exactly_after_its_first_step():
+    ts = torch.tensor([0.0, 0.1, 0.4, 0.45, 1.0], dtype=torch.float64)
+    path = simulate(adams_bashforth2(lambda x, t: (2 * t)[:, None].expand(x.shape)), ORIGIN, ts, keep=True).flatten()
+    # Euler's first step loses 0.1^2; the others are exact whatever their lengths.
+    torch.testing.assert_close(path[1:], ts[1:] ** 2 - 0.1**2)
+
+
+@pytest.mark.parametrize("way", ["another time", "another point", "backwards"])
+def test_two_step_adams_bashforth_begins_anew_where_a_step_does_not_begin_at_the_end_of_the_last(way):
+    def times(t):
+        return torch.full((3,), t, dtype=torch.float64)
+
+    step, fresh = adams_bashforth2(PLANE_FIELD), adams_bashforth2(PLANE_FIELD)
+    x = step(start(3), times(0.2), times(0.3))
+    after = {"another time": (x, 0.4, 0.5), "another point": (x + 1, 0.3, 0.4), "backwards": (start(3), 0.3, 0.2)}[way]
+    x, t, s = after[0], times(after[1]), times(after[2])
+    torch.testing.assert_close(step(x, t, s), euler(PLANE_FIELD)(x, t, s), rtol=0, atol=1e-14)
+    gone_on = fresh(start(3), times(0.2), times(0.3))
+    remembering = fresh(gone_on, times(0.3), times(0.4))
+    assert (remembering - euler(PLANE_FIELD)(gone_on, times(0.3), times(0.4))).abs().max() > 1e-4
+
+
+def test_one_adams_bashforth_step_can_serve_two_runs():
+    step, ts = adams_bashforth2(PLANE_FIELD), uniform(8)
+    first = simulate(step, start(3), ts)
+    assert torch.equal(simulate(step, start(3), ts), first)
+
+
+def test_adaptive_runs_down_as_well():
+    ts, x = torch.tensor([0.0, 0.4, 1.0], dtype=torch.float64), start(20)
+    times = []
+    there = adaptive(PLANE_FIELD, x, ts, rtol=1e-8, atol=1e-8)
+    back = adaptive(recorded(PLANE_FIELD, times), there, ts.flip(0), rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(back, x, rtol=0, atol=1e-5)
+    assert min(times) >= 0 and max(times) <= 1
 
 
 def test_simulate_makes_n_updates_from_the_first_time_to_the_last():
@@ -107,8 +205,8 @@ def test_adaptive_never_asks_the_field_outside_the_grid(speed):
 
 def check_normal_increments(step, sigma_t, n=200_000, dt=0.01):
     """One step from 0 with drift 3, at another time for every sample: normal, mean 3 dt, variance sigma_t^2 dt."""
-    t = torch.linspace(0.25, 1, n, dtype=torch.float64)
-    x = step(ORIGIN.expand(n, 1), t, torch.tensor(dt, dtype=torch.float64)).flatten()
+    t = torch.linspace(0.25, 0.99, n, dtype=torch.float64)
+    x = step(ORIGIN.expand(n, 1), t, t + dt).flatten()
     noise = (x - 3 * dt) / (sigma_t(t) * dt**0.5)
     # Four standard errors; that of the variance, sqrt((kurtosis - 1) / n), also allows for a kurtosis of 9.
     assert abs(noise.mean()) < 4 * math.sqrt(1 / n), "mean"
@@ -121,7 +219,8 @@ def test_euler_maruyama_increments_are_normal_with_variance_sigma_squared_dt():
     check_normal_increments(euler_maruyama(lambda x, t: 0 * x + 3, 0.7, generator), lambda t: 0.7)
     check_normal_increments(euler_maruyama(lambda x, t: 0 * x + 3, lambda t: 2 * t, generator), lambda t: 2 * t)
 
-    def noise_twice(x, t, dt):  # a well-known mistake: its variance is right, its kurtosis is 3 * 3
+    def noise_twice(x, t, s):  # a well-known mistake: its variance is right, its kurtosis is 3 * 3
+        dt = (s - t)[:, None]
         return x + 3 * dt + 0.7 * dt.sqrt() * torch.randn(2, *x.shape, dtype=x.dtype, generator=generator).prod(0)
 
     with pytest.raises(AssertionError, match="kurtosis"):
@@ -145,34 +244,15 @@ def test_ornstein_uhlenbeck_settles_at_the_stationary_variance_of_the_scheme():
     assert abs(variance / expected - 1) < 4 * math.sqrt(2 / n)  # four standard errors: 4%
 
 
-def test_the_exact_likelihood_of_a_mixtures_flow_is_the_mixtures_own():
-    x = 1.5 * start(20)
-    torch.testing.assert_close(log_likelihood(PLANE_FIELD, x, uniform(100)), PLANE.log_prob(x), rtol=0, atol=1e-3)
-
-
-def test_the_likelihood_of_a_translation_is_the_shifted_normal():
-    shift, x = torch.tensor([1.0, -2.0], dtype=torch.float64), start(5)
-    expected = torch.distributions.Normal(shift, 1.0).log_prob(x).sum(1)
-    torch.testing.assert_close(log_likelihood(lambda x, t: shift.expand(x.shape), x, uniform(3)), expected)
-
-
-def test_the_hutchinson_estimate_is_unbiased_and_one_sign_vector_exact_for_a_contraction():
-    n, ts, x = 2000, uniform(10), start(1)
-    estimates = log_likelihood(PLANE_FIELD, x.repeat(n, 1), ts, probes=3, generator=torch.Generator().manual_seed(0))
-    error = estimates.std() / math.sqrt(n)
-    assert 1e-4 < error and abs(estimates.mean() - log_likelihood(PLANE_FIELD, x, ts)) < 4 * error
-    expected = torch.distributions.Normal(0.0, math.exp(-1)).log_prob(x).sum(1)
-    torch.testing.assert_close(log_likelihood(lambda x, t: -x, x, ts, probes=1), expected, rtol=1e-5, atol=0)  # rk4
-
-
 GRID, X = torch.tensor([0.0, 0.5, 1.0]), torch.zeros(4, 2)
 
 
-@pytest.mark.parametrize("solver", ["euler", "adams_bashforth2", "adaptive", "log_likelihood"])
+@pytest.mark.parametrize("solver", ["euler", "adams_bashforth2", "adaptive"])
 @pytest.mark.parametrize(
     ("x", "ts", "error", "words"),
     [
-        (X, GRID.flip(0), ValueError, "ts must be increasing"),
+        (X, GRID[[0, 2, 1]], ValueError, r"ts must be increasing, .*, or decreasing"),
+        (X, GRID[[0, 1, 1]], ValueError, "ts must be increasing"),
         (X, GRID * math.nan, ValueError, "ts must be increasing"),
         (X, GRID[:, None], ValueError, r"ts must be a 1-D tensor of at least two times; got shape \(3, 1\)"),
         (X, GRID[:1], ValueError, r"ts must be a 1-D tensor of at least two times; got shape \(1,\)"),
@@ -188,15 +268,59 @@ def test_bad_grids_and_starts_are_refused_by_name(solver, x, ts, error, words):
         solve(solver, lambda x, t: 0 * x, x, ts)
 
 
-def test_a_likelihood_over_part_of_the_way_is_refused():
-    with pytest.raises(ValueError, match=r"ts must run from 0 to 1 for a likelihood; got 0 to 0\.5"):
-        log_likelihood(lambda x, t: 0 * x, X, GRID[:2])
+@pytest.mark.parametrize("ts", [GRID.flip(0), GRID[:2].flip(0)])
+def test_an_sde_does_not_run_backwards_by_its_own_drift(ts):
+    step = euler_maruyama(lambda x, t: 0 * x, 1.0)
+    with pytest.raises(ValueError, match="ts must be increasing for euler_maruyama"):
+        simulate(step, X, ts)
+
+
+NOTE = "simulate takes a step (x, t, s) -> x. Of a field heun(field) makes a step."
+
+
+@pytest.mark.parametrize(
+    ("field", "error"),
+    [
+        (lambda x, t: x, "takes 2 positional arguments but 3 were given"),
+        (PLANE_FIELD, "y must be an int64 tensor"),
+        (MLP(2, 3, width=8), "y must be an int64 tensor"),
+        (MLP(2, width=8), "y must be an int64 tensor"),
+    ],
+    ids=["field", "exact", "network", "network without labels"],
+)
+def test_a_field_in_the_place_of_a_step_is_refused_with_the_remedy(field, error):
+    with pytest.raises(TypeError, match=error) as caught:
+        simulate(field, X, GRID)
+    assert caught.value.__notes__ == [NOTE]
+
+
+def test_simulate_takes_no_gradient():
+    x = start(3).requires_grad_()
+    assert not simulate(heun(lambda x, t: -x), x, GRID.double()).requires_grad
+    assert not adaptive(lambda x, t: -x, x, GRID.double()).requires_grad
+
+
+def test_times_are_moved_to_the_precision_of_x_but_never_below_float32():
+    for dtype, expected in (
+        (torch.float64, torch.float64),
+        (torch.float32, torch.float32),
+        (torch.bfloat16, torch.float32),
+    ):
+        seen = []
+        simulate(lambda x, t, s, seen=seen: (seen.append((t.dtype, s.dtype, t.shape)), x)[1], X.to(dtype), GRID)
+        assert seen == [(expected, expected, (4,))] * 2
 
 
 @pytest.mark.parametrize("sigma", [-1.0, math.nan, math.inf, "0.5"])
 def test_a_sigma_that_is_no_diffusion_coefficient_is_refused(sigma):
     with pytest.raises(ValueError, match=f"sigma must be finite and at least 0; got {sigma!r}"):
         euler_maruyama(lambda x, t: 0 * x, sigma)
+
+
+@pytest.mark.parametrize("sigma", [lambda t: 0.5, lambda t: torch.tensor(0.5)], ids=["number", "scalar"])
+def test_a_sigma_that_is_no_number_for_each_sample_is_refused_by_name(sigma):
+    with pytest.raises(TypeError, match=r"sigma\(t\) must return a tensor of shape \(4,\), like t; got "):
+        simulate(euler_maruyama(lambda x, t: 0 * x, sigma), X, GRID)
 
 
 @pytest.mark.parametrize("name", ["euler", "heun", "midpoint", "rk4", "adams_bashforth2", "adaptive"])
