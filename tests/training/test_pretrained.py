@@ -4,10 +4,17 @@ import pytest
 import torch
 
 from labkit.base.files import Card, write_weights
+from labkit.flow.exact import ExactMarginal
+from labkit.flow.losses import cfm_loss
+from labkit.flow.mixtures import ring
+from labkit.flow.paths import GaussianPath, convert
+from labkit.measure.held_out import count_wrong, held_out_loss
 from labkit.nn.mlp import MLP
 from labkit.nn.unet import UNet
-from labkit.training import pretrained
-from labkit.training.pretrained import load_pretrained, names, save_pretrained
+from labkit.training import cards, pretrained
+from labkit.training.cards import Details
+from labkit.training.loop import fit
+from labkit.training.pretrained import load_network, load_pretrained, names, save_pretrained
 
 UNET = {"channels": 1, "num_classes": 3, "widths": [8, 16], "emb_dim": 16}
 
@@ -94,10 +101,14 @@ def test_weights_of_another_architecture_than_the_card_says_are_refused(folder, 
 
 
 @pytest.mark.parametrize(
-    "wrong", [Card("a title", "a source", "MIT"), card("Transformer")], ids=["no model", "unknown"]
+    ("wrong", "words"),
+    [
+        (Card("a title", "a source", "MIT"), "the card of 'a title' describes no model"),
+        (card("Transformer"), "no network can be built of 'Transformer'"),
+    ],
 )
-def test_a_card_that_cannot_build_its_model_is_refused_before_anything_is_written(folder, wrong):
-    with pytest.raises(ValueError, match="card"):
+def test_a_card_that_cannot_build_its_model_is_refused_before_anything_is_written(folder, wrong, words):
+    with pytest.raises(ValueError, match=words):
         save_pretrained("tiny", unet(), wrong)
     assert not list(folder.iterdir())
 
@@ -114,3 +125,49 @@ def test_weights_of_another_size_than_the_card_says_are_never_written(folder):
     with pytest.raises(ValueError, match=r"(?s)the card does not describe this model: .*size mismatch"):
         save_pretrained("tiny", UNet(widths=(16,)), card())
     assert not list(folder.glob("*.safetensors"))
+
+
+class Noise(torch.nn.Module):
+    """The exact noise of a ring of Gaussians, with one parameter that does nothing."""
+
+    def __init__(self, predicts):
+        super().__init__()
+        self.nothing, exact = torch.nn.Parameter(torch.zeros(1)), ExactMarginal(GaussianPath(), ring())
+        self.null, self.exact = exact.null, convert(exact.velocity, GaussianPath(), "velocity", predicts)
+
+    def forward(self, x, t, y=None):
+        return self.exact(x, t, y) + self.nothing
+
+
+@pytest.mark.parametrize("predicts", ["velocity", "eps", "z", "score"])
+def test_whatever_a_network_predicts_a_loaded_model_gives_the_velocity(folder, monkeypatch, predicts):
+    monkeypatch.setitem(cards.ARCHITECTURES, "Noise", Noise)
+    made = {"class": "Noise", "arguments": {"predicts": predicts}, "predicts": predicts, "path": "linear"}
+    save_pretrained("tiny", Noise(predicts), Card("a title", "a source", "MIT", {"model": made}))
+    model, _ = load_pretrained("tiny")
+    exact, x = ExactMarginal(GaussianPath(), ring()), torch.randn(64, 2)
+    t, y = torch.rand(64) * 0.8 + 0.1, torch.arange(64) % 9
+    torch.testing.assert_close(model(x, t, y), exact.velocity(x, t, y), rtol=1e-3, atol=1e-3)
+    assert model.null == 8 and not model.training and not any(p.requires_grad for p in model.parameters())
+    assert isinstance(load_network("tiny")[0], Noise)  # the network itself, to train it further
+
+
+def test_a_loaded_model_can_be_trained_further_at_once(folder):
+    save_pretrained("tiny", unet(), card(**UNET))
+    model, _ = load_pretrained("tiny")
+    source = ((torch.randn(4, 1, 8, 8), torch.arange(4)) for _ in range(5))
+    history = fit(
+        model, lambda *batch: cfm_loss(batch[0], GaussianPath(), *batch[1:]), source, steps=5, lr=1e-3, progress=False
+    )
+    assert history.steps == 5 and not torch.equal(model.head.weight, load_pretrained("tiny")[0].head.weight)
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_card_is_true_of_the_code_what_it_says_of_1000_test_images_comes_out_again(name):
+    model, read = load_pretrained(name)
+    said = Details.of(read)
+    if said.model.predicts is None:
+        assert abs(count_wrong(model, limit=1000) - said.figures["wrong of the first 1,000 test images"]) <= 1
+    else:
+        found = held_out_loss(model, said.model.gaussian_path(), limit=1000)
+        assert found == pytest.approx(said.figures["test loss, first 1,000 images"], abs=1e-4)
