@@ -24,8 +24,7 @@ from labkit.base.runtime import autocast, device, half_precision, machine, seed_
 from labkit.data.images import mnist32, to_float
 from labkit.data.stream import batches
 from labkit.training.loop import fit, steps_within
-from labkit.training.pretrained import ARCHITECTURES
-from labkit.training.recipes import RECIPES, flow
+from labkit.training.recipes import RECIPES
 
 GENERATORS = ("mnist-unet", "mnist-dit")
 WARMING = 5  # steps before anything is captured or measured
@@ -33,8 +32,7 @@ WARMING = 5  # steps before anything is captured or measured
 
 def network(name: str, on: torch.device) -> nn.Module:
     """The untrained network of a recipe, laid out as `fit` does."""
-    model = RECIPES[name]["model"]
-    return ARCHITECTURES[model["class"]](**model["arguments"]).to(on).to(memory_format=torch.channels_last)
+    return RECIPES[name].network.build().to(on).to(memory_format=torch.channels_last)
 
 
 def wait(on: torch.device) -> None:
@@ -61,7 +59,7 @@ def bare_step(name: str, z: Tensor, y: Tensor, *, compiled: bool = False, captur
     """A training step on one batch, without what `fit` does around it."""
     on = z.device
     model = network(name, on).train()
-    loss_fn, _ = flow(RECIPES[name]["trained"])
+    loss_fn = RECIPES[name].loss_fn()
     half = half_precision(on, heavy=True)
     fused = on.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=fused, capturable=capturable)
@@ -79,7 +77,7 @@ def bare_step(name: str, z: Tensor, y: Tensor, *, compiled: bool = False, captur
 
 def by_fit(name: str, images: Tensor, labels: Tensor, batch: int, seconds: float) -> float:
     """Seconds a step of `fit`, in a training that takes about `seconds`."""
-    loss_fn, _ = flow(RECIPES[name]["trained"])
+    loss_fn = RECIPES[name].loss_fn()
     stream = batches(images, labels, batch)
 
     def train(steps: int):  # noqa: ANN202

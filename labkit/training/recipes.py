@@ -38,16 +38,20 @@ class Recipe:
         return flow_loss(self.network.gaussian_path(), self.drop or 0.0, self.network.predicts)
 
 
-def flow_loss(path: GaussianPath, drop: float, predicts: str = "velocity") -> LossFn:
-    """The loss of a conditional model of which a share `drop` of the conditions is dropped: velocity, eps or score.
+def flow_loss(path: GaussianPath | None = None, drop: float = 0.1, predicts: str = "velocity") -> LossFn:
+    """The loss of a conditional model that predicts velocity, eps or score on `path` (default: the linear one).
 
-    Raises ValueError for another prediction.
+    A share `drop` of the conditions is replaced by the model's null, so that the model can be guided. A model made
+    without conditions is told none. Raises ValueError for another prediction.
     """
     if predicts not in LOSSES:
         raise ValueError(f"predicts must be one of {', '.join(LOSSES)}; got {predicts!r}")
+    loss, path = LOSSES[predicts], GaussianPath() if path is None else path
 
     def loss_fn(model: nn.Module, z: Tensor, y: Condition) -> Tensor:
-        return LOSSES[predicts](model, path, z, drop_condition(y, drop, null_of(model)))
+        if hasattr(model, "null") and model.null is None:
+            return loss(model, path, z)
+        return loss(model, path, z, drop_condition(y, drop, null_of(model)))
 
     return loss_fn
 

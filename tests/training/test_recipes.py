@@ -46,6 +46,15 @@ def test_a_flow_loss_drops_a_share_of_the_conditions_for_the_models_own_null():
     assert abs(dropped.double().mean() - 0.2) < 4 * math.sqrt(0.2 * 0.8 / 20_000)
 
 
+def test_a_model_without_conditions_is_told_none_and_one_that_does_not_say_is_refused():
+    model = Knowing("velocity")
+    model.null = None
+    assert flow_loss()(model, torch.zeros(8, 1), torch.zeros(8).long()) < 1e-8 and model.told == [None]
+    del model.null
+    with pytest.raises(ValueError, match="null"):
+        flow_loss()(model, torch.zeros(8, 1), torch.zeros(8).long())
+
+
 def test_a_prediction_without_a_loss_is_refused():
     with pytest.raises(ValueError, match="predicts must be one of velocity, eps, score; got 'z'"):
         flow_loss(PATH, 0.1, "z")
