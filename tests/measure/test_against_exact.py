@@ -12,7 +12,7 @@ from labkit.flow.mixtures import GaussianMixture, petals
 from labkit.flow.paths import GaussianPath
 from labkit.flow.schedules import Linear, SquareRoot
 from labkit.measure.against_exact import cloud_quality, field_error
-from labkit.measure.sweeps import cloud_sweep
+from labkit.measure.quality import Quality
 
 # Two classes in the plane: class 0 is components 0 and 1, of unequal weight and far apart, class 1 is component 2.
 MEANS = torch.tensor([[-1.5, 0.5], [1.2, 0.0], [0.5, -1.5]], dtype=torch.float64)
@@ -193,7 +193,7 @@ def test_real_data_are_right_at_the_bayes_rate_and_as_varied_as_themselves(exact
     assert 0.7 < rate < 0.97
     x, y = data(exact, n)
     quality = cloud_quality(x, y, exact)
-    assert quality.n == n and abs(quality.right - rate) < 4 * math.sqrt(rate * (1 - rate) / n)
+    assert quality.n == n and abs(quality.accuracy.value - rate) < 4 * math.sqrt(rate * (1 - rate) / n)
     # The spread is the root of a mean of squares, so its relative error is half that of the mean.
     squares = torch.cat([(x[y == label] - x[y == label].mean(0)).square().sum(1) for label in y.unique()])
     assert abs(quality.spread - 1) < 4 * (squares.std() / squares.mean() / 2 / n**0.5).item()
@@ -228,39 +228,44 @@ def test_the_spread_is_within_classes_wherever_they_are():
 def test_points_are_right_where_their_class_is_the_most_probable_one():
     exact = pairs()
     x, y = MEANS[LABELS == 0].repeat(10, 1), torch.zeros(20, dtype=torch.int64)
-    assert cloud_quality(x, y, exact).right == 1 and cloud_quality(x, 1 - y, exact).right == 0
+    assert cloud_quality(x, y, exact).accuracy.value == 1 and cloud_quality(x, 1 - y, exact).accuracy.value == 0
     x[:5] = MEANS[2]
-    assert cloud_quality(x, y, exact).right == 0.75
+    assert cloud_quality(x, y, exact).accuracy.value == 0.75
 
 
 def test_the_interval_is_scipys_wilson_interval():
     exact = pairs()
     x, y = data(exact, 137)
-    quality = cloud_quality(x, y, exact)
-    interval = binomtest(round(quality.right * 137), 137).proportion_ci(method="wilson")
-    assert (quality.low, quality.high) == pytest.approx((interval.low, interval.high), abs=1e-9)
+    share = cloud_quality(x, y, exact).accuracy
+    interval = binomtest(round(share.value * 137), 137).proportion_ci(method="wilson")
+    assert (share.low, share.high) == pytest.approx((interval.low, interval.high), abs=1e-9)
 
 
 def test_the_null_label_asks_for_no_class_and_is_refused():
     x = torch.zeros(3, 2, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"y must hold labels in 0\.\.1; got values from 0 to 2"):
         cloud_quality(x, torch.tensor([0, 1, 2]), pairs())
-    with pytest.raises(ValueError, match=r"y must have shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"y must have shape \(3,\), one label per sample; got shape \(2,\)"):
         cloud_quality(x, torch.tensor([0, 1]), pairs())
 
 
-def test_a_sweep_asks_for_every_w_once_with_the_labels_and_judges_what_comes():
+@pytest.mark.parametrize("each", [2, 5])
+def test_the_spread_of_real_points_is_one_on_average_however_few_they_are(each):
     exact = pairs()
-    real, y = data(exact, 500)
-    asked = []
+    z, label = data(exact, 20_000)
+    first, second = (z[label == k][: 400 * each].reshape(400, each, 2) for k in (0, 1))
+    y = torch.arange(2).repeat_interleave(each)
+    # Biased variances would give a mean of 1 - 1/each.
+    squares = torch.tensor([cloud_quality(torch.cat(x), y, exact).spread ** 2 for x in zip(first, second, strict=True)])
+    assert abs(squares.mean() - 1) < 4 * squares.std() / 20 < 0.2
 
-    def sample(w, labels):
-        asked.append((w, labels))
-        return real / (1 + w)
 
-    sweep = cloud_sweep(sample, exact, [0, 1, 2.5], y)
-    assert [w for w, _ in asked] == [0.0, 1.0, 2.5] and all(labels is y and type(w) is float for w, labels in asked)
-    assert list(sweep) == [0.0, 1.0, 2.5]
-    for w, (x, quality) in sweep.items():
-        assert torch.equal(x, real / (1 + w)) and quality == cloud_quality(x, y, exact)
-    assert sweep[0.0][1].spread == pytest.approx(3.5 * sweep[2.5][1].spread)
+def test_a_class_with_a_single_point_says_nothing_of_the_spread():
+    exact = pairs()
+    x, y = data(exact, 50)
+    x, y = x[y == 0], y[y == 0]
+    more = cloud_quality(torch.cat((x, x[:1])), torch.cat((y, torch.tensor([1]))), exact)
+    assert more.spread == cloud_quality(x, y, exact).spread and more.n == len(x) + 1
+    alone = cloud_quality(MEANS[1:], torch.tensor([0, 1]), exact)
+    assert alone.spread is None and alone.accuracy.value == 1
+    assert isinstance(alone, Quality) and alone.frechet is None
