@@ -20,8 +20,8 @@ EXTRAS = PROJECT["optional-dependencies"]
 USE_IT = """
 import json, pathlib, labkit
 from labkit.data import mnist32
-from labkit.judge import shipped_curve
-from labkit.pretrained import load_pretrained, names
+from labkit.measure import shipped_curve
+from labkit.training.pretrained import load_pretrained, names
 images, labels = mnist32("test")
 assert len(shipped_curve("mnist-unet")[0]) > 5
 models = {name: sum(p.numel() for p in load_pretrained(name)[0].parameters()) for name in names()}

@@ -37,10 +37,9 @@ def test_every_notebook_is_listed():
         assert f"notebooks/{path.name}" in README
 
 
-def test_the_floors_it_shows_are_the_ones_the_house_test_enforces():
-    shown = dict(re.findall(r"^\| (\d) \| (.+) \|$", README, flags=re.MULTILINE))
-    named = {name: int(floor) for floor, files in shown.items() for name in re.findall(r"`(\w+)/?`", files)}
-    on_disk = {
-        path.stem for path in (ROOT / "labkit").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
-    }
-    assert set(named) == on_disk - {"__init__"}
+def test_its_map_is_the_folder_tree_in_the_order_of_the_house():
+    (tree,) = blocks("text")
+    shown = re.findall(r"^  (\w+)/ ", tree, flags=re.MULTILINE)
+    folders = {path.name for path in (ROOT / "labkit").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert shown == [*BELOW.keys() - {"__main__"} and [room for room in BELOW if room != "__main__"], "assets"]
+    assert set(shown) == folders

@@ -1,9 +1,7 @@
-"""The course itself: exercises that check themselves, student copies, and the chores of its keepers.
+"""The course itself: how a lesson begins, exercises that check themselves, student copies, and its keepers' chores.
 
-A new exercise goes into `checks/lesson_NN.py`, a new chore into `commands/`. What every lesson sets up with is here too.
+A new exercise goes into `checks/lesson_NN.py`, a new chore into `commands/`.
 """
 
-from labkit.base.runtime import device, machine, profile, seed_everything
 from labkit.course.exercises import check
-
-__all__ = ["check", "device", "machine", "profile", "seed_everything"]
+from labkit.course.lesson import begin
