@@ -20,11 +20,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from labkit.base.runtime import autocast, device, half_precision, machine, seed_everything
-from labkit.data.images import mnist32, to_float
-from labkit.data.stream import batches
-from labkit.training.loop import fit, steps_within
-from labkit.training.recipes import RECIPES
+from labkit.base import autocast, device, half_precision, machine, seed_everything
+from labkit.data import batches, mnist32, to_float
+from labkit.training import RECIPES, fit, steps_within
 
 GENERATORS = ("mnist-unet", "mnist-dit")
 WARMING = 5  # steps before anything is captured or measured
