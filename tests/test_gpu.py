@@ -5,17 +5,20 @@ from functools import partial
 import pytest
 import torch
 
-from labkit.base.conditions import drop_labels
-from labkit.base.runtime import autocast, half_precision
+from labkit.base.runtime import autocast, half_precision, seeded_noise
 from labkit.data.images import balanced_labels, mnist32, to_float
 from labkit.data.stream import batches
-from labkit.flow.losses import cfm_loss
+from labkit.flow.exact import EmpiricalMarginal, ExactMarginal
+from labkit.flow.guidance import guided, limited, projected, rescaled
+from labkit.flow.mixtures import ring
 from labkit.flow.paths import GaussianPath
-from labkit.measure.samples import draw_images
+from labkit.flow.solvers import adams_bashforth2, euler_maruyama, heun, sde_drift, simulate
+from labkit.measure.samples import draw
 from labkit.nn.dit import DiT
 from labkit.nn.unet import UNet
 from labkit.training.loop import fit
 from labkit.training.pretrained import load_pretrained
+from labkit.training.recipes import flow_loss
 
 pytestmark = [
     pytest.mark.gpu,
@@ -48,10 +51,38 @@ def test_the_field_is_that_of_the_cpu(name):
 
 @pytest.mark.parametrize("name", GENERATORS)
 def test_samples_from_one_seed_are_those_of_the_cpu(name):
-    y = balanced_labels(20, 10)
-    there = draw_images(load_pretrained(name, cuda)[0], y, 3.0, steps=8)
-    here = draw_images(load_pretrained(name)[0], y, 3.0, steps=8)
+    y, noise = balanced_labels(20, 10), seeded_noise(20, 1, 32, 32)
+    there = draw(load_pretrained(name, cuda)[0], noise, y, 3.0, steps=8)
+    here = draw(load_pretrained(name)[0], noise, y, 3.0, steps=8)
     assert (there - here).abs().mean() < 0.01  # of a range of 2; rounding may tip a stroke's edge
+
+
+@pytest.mark.parametrize("options", [{}, {"rule": limited(0.2, 0.8)}, {"rule": rescaled()}, {"rule": projected()}])
+def test_guided_samples_of_exact_models_are_those_of_the_cpu(options):
+    """Rules, exact fields, steps and labels on the device; their checks look at no value there."""
+    exact, known = ExactMarginal(GaussianPath(), ring(4)), cloud(GaussianPath())
+    noise, y, ts = seeded_noise(50, 2), torch.arange(50) % 4, torch.linspace(0, 0.95, 20)
+    for model in (exact.velocity, known.velocity):
+        for method in (heun, adams_bashforth2):
+            here = simulate(method(guided(model, y, 2.0, **options)), noise, ts)
+            there = simulate(method(guided(model, y.to(cuda), 2.0, **options)), noise.to(cuda), ts)
+            torch.testing.assert_close(there.cpu(), here, rtol=1e-3, atol=1e-3)
+
+
+def cloud(path):
+    """The empirical field of 40 points of the ring; the data stay on the CPU."""
+    z, y = ring(4).sample(40, torch.Generator().manual_seed(0))
+    return EmpiricalMarginal(path, z, y)
+
+
+def test_an_sde_with_noise_of_a_cpu_generator_runs_on_the_device_as_on_the_cpu():
+    exact, noise, ts = ExactMarginal(GaussianPath(), ring(4)), seeded_noise(50, 2), torch.linspace(0, 0.95, 50)
+    drift = sde_drift(exact.velocity, exact.score, lambda t: 1 - t)
+    ends = [
+        simulate(euler_maruyama(drift, lambda t: 1 - t, torch.Generator().manual_seed(1)), noise.to(on), ts).cpu()
+        for on in ("cpu", cuda)
+    ]
+    torch.testing.assert_close(ends[1], ends[0], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -73,16 +104,9 @@ def test_training_in_mixed_precision_learns_like_float32(monkeypatch, build):
         torch.manual_seed(0)
         images, labels = (part[:5000].to(cuda) for part in mnist32("train"))
         stream = batches(images, labels, 128, torch.Generator().manual_seed(0))
-        path = GaussianPath()
-        history = fit(
-            build().to(cuda),
-            lambda model, z, y: cfm_loss(model, path, z, drop_labels(y, 0.1, 10)),
-            stream,
-            steps=200,
-            lr=3e-3,
-            progress=False,
-        )
-        return sum(history.losses[-50:]) / 50, history.precision
+        loss_fn = flow_loss(GaussianPath(), drop=0.1)
+        history = fit(build().to(cuda), loss_fn, stream, steps=200, lr=3e-3, progress=False)
+        return history.mean(50), history.precision
 
     half, precision = final_loss()
     monkeypatch.setenv("LABKIT_PRECISION", "float32")
@@ -94,13 +118,13 @@ def test_nothing_waits_for_the_device_inside_a_step():
     images, labels = (part[:5000].to(cuda) for part in mnist32("train"))
     stream = batches(images, labels, 64, torch.Generator().manual_seed(0))
     model, path = UNet(widths=(16, 32)).to(cuda), GaussianPath()
-    seen = []
+    seen, dropping_loss = [], flow_loss(path, drop=0.1)
 
     def loss_fn(model, z, y):
         # From the second step on until the 40th, any wait for the device is an error.
         seen.append(None)
         torch.cuda.set_sync_debug_mode("error" if 2 <= len(seen) < 40 else "default")
-        return cfm_loss(model, path, z, y)
+        return dropping_loss(model, z, y)
 
     try:
         fit(model, loss_fn, stream, steps=45, lr=1e-3, progress=False)

@@ -29,8 +29,12 @@ def rows(y: Condition, chosen: Tensor | slice) -> Condition:
 
 
 def nothing_like(y: Condition, null: Null) -> Condition:
-    """`null` once for every row of y."""
-    return each(lambda part, none: torch.as_tensor(none, dtype=part.dtype, device=part.device).expand_as(part), y, null)
+    """`null` once for every row of y, in the type of y and on its device."""
+
+    def filled(part: Tensor, none: int | Tensor) -> Tensor:  # a number is not copied to a device: that would wait
+        return none.to(part).expand_as(part) if isinstance(none, Tensor) else torch.full_like(part, none)
+
+    return each(filled, y, null)
 
 
 def joined(first: Condition, second: Condition) -> Condition:

@@ -63,8 +63,6 @@ def test_the_label_adds_its_own_row_whatever_the_time():
 @pytest.mark.parametrize(
     ("y", "error", "words"),
     [
-        (torch.tensor([0, 8, 1]), ValueError, r"y must hold labels in 0\.\.7; got values from 0 to 8"),
-        (torch.tensor([0, -1, 1]), ValueError, r"y must hold labels in 0\.\.7; got values from -1 to 1"),
         (torch.tensor([0, 1]), ValueError, r"y must have shape \(3,\).*got shape \(2,\)"),
         (torch.tensor([0.0, 1.0, 2.0]), TypeError, r"y must be an int64 tensor.*torch\.float32"),
         (3, TypeError, r"y must be an int64 tensor.*got int"),
@@ -80,3 +78,5 @@ def test_a_network_without_labels_refuses_one():
     assert module(x, t, None).shape == (3, 24)
     with pytest.raises(ValueError, match=r"y was given to a network built without labels \(num_classes=None\)"):
         module(x, t, torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(TypeError, match=r"y must be an int64 tensor.*torch\.float32"):  # a time in the place of y
+        module(x, t, t)
