@@ -15,18 +15,3 @@ from labkit.data.images import (
 )
 from labkit.data.points import checkerboard, moons
 from labkit.data.stream import batches, draws
-
-__all__ = [
-    "Labelled",
-    "balanced_labels",
-    "balanced_subset",
-    "batches",
-    "checkerboard",
-    "draws",
-    "fashion_mnist32",
-    "labelled",
-    "mnist32",
-    "moons",
-    "to_float",
-    "to_uint8",
-]

@@ -87,47 +87,42 @@ def _pixels(images: ArrayLike | Tensor, value_range: tuple[float, float] | None)
     x = x[:, None] if x.ndim == 3 else x
     if x.ndim != 4 or not x.numel():
         raise ValueError(f"images must have shape (N, H, W) or (N, C, H, W); got {tuple(x.shape)}")
-    if value_range is None and x.dtype == torch.uint8:
-        return x
-    if value_range is None and not x.is_floating_point():
-        raise TypeError(f"images must be uint8 or float, or come with their value_range=(lo, hi); got {x.dtype}")
+    least, most = x.min().item(), x.max().item()
     lo, hi = (-1.0, 1.0) if value_range is None else value_range
     if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
         raise ValueError(f"value_range must be (lo, hi), finite and lo < hi; got {value_range}")
-    least, most = x.min().item(), x.max().item()
-    mapped = x.float() if value_range is None else (x.float() - lo) * (2 / (hi - lo)) - 1
-    if not mapped.abs().max() <= 1 + SLACK:  # written so that NaN fails too
-        raise ValueError(
-            f"images must lie in [{lo:g}, {hi:g}]; got {least:.4g} to {most:.4g}. value_range=(lo, hi) says what black "
-            "and white are"
-        )
-    if value_range is None and least >= 0:
+    if value_range is not None:
+        x = (x.float() - lo) * (2 / (hi - lo)) - 1
+    elif x.dtype == torch.uint8:
+        return x
+    elif not x.is_floating_point():
+        raise TypeError(f"images must be uint8 or float, or come with their value_range=(lo, hi); got {x.dtype}")
+    elif least >= 0:
         raise ValueError(
             f"images from {least:.4g} to {most:.4g} have no value below 0, but black is -1 here. value_range=(lo, hi) "
             "says what black and white are, for example (0, 1)"
         )
-    return mapped.clamp(-1, 1)
+    if not x.abs().max() <= 1 + SLACK:  # written so that NaN fails too
+        wanted = f"images must lie in [{lo:g}, {hi:g}]; got {least:.4g} to {most:.4g}"
+        raise ValueError(f"{wanted}. value_range=(lo, hi) says what black and white are")
+    return x.float().clamp(-1, 1)
 
 
 def _classes(labels: ArrayLike | Tensor, n: int) -> Tensor:
     """Labels as int64 (n,), all of 0..K-1."""
     array = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    advice = "numpy.unique(labels, return_inverse=True)[1] numbers any others so"
     if array.dtype.kind not in "iu":
-        raise TypeError(
-            f"labels must be whole numbers 0..K-1; got {array.dtype}. numpy.unique(labels, return_inverse=True)[1] "
-            "numbers any others"
-        )
+        raise TypeError(f"labels must be whole numbers 0..K-1; got {array.dtype}. {advice}")
     if array.shape != (n,):
         raise ValueError(f"labels must have shape ({n},), one for each image; got {array.shape}")
     y = torch.from_numpy(array.astype(np.int64))
     found = y.unique().tolist()
-    if found[0] == 1 and found == list(range(1, len(found) + 1)):
+    if found == list(range(1, len(found) + 1)):
         raise ValueError(f"labels run from 1 to {found[-1]}; count from 0: labels - 1")
     if found != list(range(len(found))):
-        raise ValueError(
-            f"labels must be 0..K-1, each of which occurs; got {len(found)} different ones, from {found[0]} to "
-            f"{found[-1]}. numpy.unique(labels, return_inverse=True)[1] numbers them so"
-        )
+        came = f"{len(found)} different ones, from {found[0]} to {found[-1]}"
+        raise ValueError(f"labels must be 0..K-1, each of which occurs; got {came}. {advice}")
     return y.to(labels.device) if isinstance(labels, Tensor) else y
 
 

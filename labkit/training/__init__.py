@@ -8,22 +8,3 @@ from labkit.training.cards import Details, Network, Training, images_seen
 from labkit.training.loop import History, LossFn, fit, steps_within
 from labkit.training.pretrained import load_pretrained, names, save_pretrained
 from labkit.training.recipes import RECIPES, Recipe, classification_loss, flow_loss
-
-__all__ = [
-    "RECIPES",
-    "Details",
-    "History",
-    "LossFn",
-    "Network",
-    "PowerAverage",
-    "Recipe",
-    "Training",
-    "classification_loss",
-    "fit",
-    "flow_loss",
-    "images_seen",
-    "load_pretrained",
-    "names",
-    "save_pretrained",
-    "steps_within",
-]

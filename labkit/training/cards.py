@@ -3,7 +3,7 @@
 `Details.of(card)` reads `card.details`: how the network is made, how it was trained and what it scores.
 """
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from torch import nn
@@ -25,9 +25,8 @@ SPELLED = {"kind": "class", "started_from": "started from"}  # keys on a card th
 class Network:
     """How a network is built, what it predicts and on which path.
 
-    kind: a key of ARCHITECTURES; `arguments` are its keywords.
-    predicts: velocity, score, eps or z; None for a classifier.
-    path: a key of SCHEDULES; None for a classifier.
+    `kind` is a key of ARCHITECTURES and `path` one of SCHEDULES; `predicts` is velocity, score, eps or z. A classifier
+    has neither path nor prediction.
     """
 
     kind: str
@@ -51,10 +50,10 @@ class Network:
 
 @dataclass(frozen=True)
 class Training:
-    """One training: what was asked for, what it took, and on which weights it began (None: on random ones).
+    """One training: what was asked for, what it took, and after which other one (None: from random weights).
 
-    `seconds` are those of the loop, `precision` that of the forward passes, `started` the day; `sha256` is that of the
-    weights that came of it, given for an earlier training only: the card has that of the last.
+    `seconds` are those of the loop, `precision` that of the forward passes, `started` the day; an earlier training also
+    has the `sha256` of the weights that came of it.
     """
 
     batch_size: int
@@ -73,18 +72,12 @@ class Training:
     sha256: str | None = None
     started_from: "Training | None" = None
 
-    def images_seen(self) -> int:
-        """Images trained on, a repeated one counted again, those of the earlier trainings included."""
-        before = 0 if self.started_from is None else self.started_from.images_seen()
-        return before + self.steps * self.batch_size
-
 
 @dataclass(frozen=True)
 class Details:
     """All that the card of a model says beside title, source and licence.
 
-    figures: what it scores by its own training's measure, {what: value}; measured: what judges found, see the command
-    `measure`.
+    `figures` are what it scores by the measure of its own training, `measured` what judges found.
     """
 
     model: Network
@@ -100,7 +93,7 @@ class Details:
 
     def to_dict(self) -> dict[str, Any]:
         """What goes on a card as its `details`."""
-        return _written(self)
+        return asdict(self, dict_factory=lambda pairs: {SPELLED.get(k, k): v for k, v in pairs if v is not None})
 
 
 def network_of(card: Card) -> Network:
@@ -112,12 +105,10 @@ def network_of(card: Card) -> Network:
 
 def images_seen(card: Card) -> int:
     """How many images a model was trained on, a repeated one counted again, over all the trainings on its card."""
-    return Details.of(card).trained.images_seen()
-
-
-def _written(record: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the dataclasses above
-    values = {SPELLED.get(f.name, f.name): getattr(record, f.name) for f in fields(record)}
-    return {key: _written(v) if is_dataclass(v) else v for key, v in values.items() if v is not None}
+    seen, trained = 0, Details.of(card).trained
+    while trained is not None:
+        seen, trained = seen + trained.steps * trained.batch_size, trained.started_from
+    return seen
 
 
 def _read(kind: type, values: dict[str, Any], card: Card) -> Any:  # noqa: ANN401 - a `kind`

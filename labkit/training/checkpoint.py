@@ -32,9 +32,7 @@ class Checkpoint:
             raise ValueError(f"{path} is from another training: it has {state['settings']}, this one {self.settings}")
         for name, part in self.parts.items():
             if name not in state["parts"] or not hasattr(part, "load_state_dict"):
-                raise ValueError(
-                    f"to resume, {name} must have state_dict and load_state_dict, as labkit.data.batches has"
-                )
+                raise ValueError(f"to resume, {name} must have state_dict and load_state_dict, as batches has")
         before = {name: deepcopy(part.state_dict()) for name, part in self.parts.items()}
         try:
             for name, part in self.parts.items():

@@ -97,14 +97,8 @@ def fit(
     stays.
     """
     warmup = max(1, int(steps) // 20) if warmup is None else warmup
-    settings = {
-        "steps": steps,
-        "lr": lr,
-        "warmup": warmup,
-        "weight_decay": weight_decay,
-        "clip": clip,
-        "ema_gamma": ema_gamma,
-    }
+    settings = {"steps": steps, "lr": lr, "warmup": warmup, "weight_decay": weight_decay}
+    settings |= {"clip": clip, "ema_gamma": ema_gamma}
     _check_settings(**settings)
     on = next(model.parameters()).device
     state = None if resume is None else read_checkpoint(Path(resume))
@@ -113,9 +107,8 @@ def fit(
 
     fused = on.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=fused)
-    decay = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda n: min((n + 1) / warmup, (steps - n) / max(1, steps - warmup))
-    )
+    up_and_down = lambda n: min((n + 1) / warmup, (steps - n) / max(1, steps - warmup))  # noqa: E731
+    decay = torch.optim.lr_scheduler.LambdaLR(optimizer, up_and_down)
     scaler = torch.amp.GradScaler(on.type, enabled=half == torch.float16)
     average = PowerAverage(model, ema_gamma)
     history = History(average.module, precision=str(half or torch.float32).removeprefix("torch."))

@@ -17,10 +17,8 @@ LOSSES = {"velocity": cfm_loss, "eps": eps_loss, "score": dsm_loss}
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is made and trained.
-
-    drop: for a generator, the share of conditions dropped in training, for guidance.
-    jitter: for a classifier, how far images are moved, see `jitter`.
+    """How a model is made and trained: a generator with a share `drop` of its conditions dropped, for guidance, and a
+    classifier on images moved by up to `jitter`.
     """
 
     title: str
@@ -74,60 +72,31 @@ def jitter(z: Tensor, amount: float) -> Tensor:
     return grid_sample(z + 1, affine_grid(rows, list(z.shape), align_corners=False), align_corners=False) - 1
 
 
+DIGITS = {"channels": 1, "num_classes": 10}
 RECIPES = {
     "mnist-unet": Recipe(
         "Class-conditional flow matching U-Net for MNIST 1x32x32, labels 0..9 and null 10",
-        Network(
-            "UNet",
-            {"channels": 1, "num_classes": 10, "widths": [32, 64, 96], "blocks": 1, "patch": 2},
-            predicts="velocity",
-            path="linear",
-        ),
-        batch_size=128,
-        steps=20_000,
-        lr=3e-3,
-        drop=0.1,
+        Network("UNet", DIGITS | {"widths": [32, 64, 96], "blocks": 1, "patch": 2}, "velocity", "linear"),
+        batch_size=128, steps=20_000, lr=3e-3, drop=0.1,
     ),
     "mnist-unet-weak": Recipe(
         "A smaller U-Net for the same task, stopped early: the worse model of autoguidance",
-        Network(
-            "UNet",
-            {"channels": 1, "num_classes": 10, "widths": [16, 32, 48], "patch": 2},
-            predicts="velocity",
-            path="linear",
-        ),
-        batch_size=64,
-        steps=1_500,
-        lr=3e-3,
-        drop=0.1,
+        Network("UNet", DIGITS | {"widths": [16, 32, 48], "patch": 2}, "velocity", "linear"),
+        batch_size=64, steps=1_500, lr=3e-3, drop=0.1,
     ),
     "mnist-dit": Recipe(
         "Class-conditional flow matching transformer for MNIST 1x32x32, labels 0..9 and null 10",
-        Network(
-            "DiT",
-            {"channels": 1, "num_classes": 10, "patch": 4, "width": 128, "depth": 4, "heads": 4},
-            predicts="velocity",
-            path="linear",
-        ),
-        batch_size=64,
-        steps=5_600,
-        lr=3e-3,
-        drop=0.1,
+        Network("DiT", DIGITS | {"patch": 4, "width": 128, "depth": 4, "heads": 4}, "velocity", "linear"),
+        batch_size=64, steps=5_600, lr=3e-3, drop=0.1,
     ),
     "mnist-judge": Recipe(
         "Classifier of MNIST digits 1x32x32: the judge of the course's measurements",
         Network("ConvNet", {"widths": [24, 48, 96], "dim": 128}),
-        batch_size=128,
-        steps=4_000,
-        lr=3e-3,
-        jitter=0.15,
+        batch_size=128, steps=4_000, lr=3e-3, jitter=0.15,
     ),
     "mnist-judge-2": Recipe(
         "Classifier of MNIST digits 1x32x32 of another architecture: the second opinion",
         Network("ResNet", {"widths": [24, 48, 96]}),
-        batch_size=128,
-        steps=4_000,
-        lr=3e-3,
-        jitter=0.15,
+        batch_size=128, steps=4_000, lr=3e-3, jitter=0.15,
     ),
-}
+}  # fmt: skip

@@ -141,6 +141,7 @@ def test_padding_is_even_and_of_background(dtype, shape, multiple, size):
         (np.zeros((5, 4)), {}, ValueError, r"images must have shape \(N, H, W\) or .*; got \(5, 4\)"),
         (np.zeros((0, 4, 4)), {}, ValueError, r"images must have shape .* got \(0, 1, 4, 4\)"),
         (np.zeros((5, 4, 4), int), {}, TypeError, r"uint8 or float, or come with their value_range.*; got torch.int64"),
+        (np.stack([np.eye(4)] * 5), {}, ValueError, r"images from 0 to 1 have no value below 0, but black is -1 here"),
         (np.full((5, 4, 4), 0.5), {}, ValueError, r"from 0\.5 to 0\.5 have no value below 0.*value_range.*\(0, 1\)"),
         (np.ones((5, 4, 4)) * np.nan, {}, ValueError, r"images must lie in \[-1, 1\]; got nan"),
         (-np.ones((5, 4, 4)) * np.inf, {}, ValueError, r"images must lie in \[-1, 1\]; got -inf"),

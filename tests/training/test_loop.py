@@ -18,7 +18,7 @@ from labkit.flow.mixtures import GaussianMixture
 from labkit.flow.paths import GaussianPath
 from labkit.nn.convnet import ConvNet
 from labkit.nn.mlp import MLP
-from labkit.training.loop import History, fit
+from labkit.training.loop import History, fit, steps_within
 
 PATH = GaussianPath()
 
@@ -370,3 +370,15 @@ def test_a_checkpoint_of_another_training_is_refused_and_the_model_stays_as_it_w
         with pytest.raises(ValueError, match=words):
             train(model, source, **({"steps": 50, "resume": file} | options))
         assert torch.equal(nn.utils.parameters_to_vector(model.parameters()), before)
+
+
+@pytest.mark.parametrize(("step", "taken"), [(0.25, 40), (0.01, 1000), (30.0, 1)])
+def test_as_many_steps_are_taken_as_fit_into_the_time(step, taken):
+    asked = []
+
+    def trained(steps):
+        asked.append(steps)
+        return History(nn.Identity(), [0.0] * steps, seconds=steps * step + 5 * (len(asked) == 1))  # a slow beginning
+
+    assert steps_within(10, trained) == pytest.approx(taken, abs=1) and len(asked) == 3
+    assert asked[-1] * step <= 0.5 or asked[-1] == 2  # a twentieth of the time, if that is two steps

@@ -45,54 +45,36 @@ def retrain(
     on = device()
     images, labels = (part.to(on) for part in mnist32("train"))
 
-    def train(
-        steps: int, network: nn.Module | None = None, *, progress: bool = False, file: Path | None = None
-    ) -> History:
+    def train(steps: int, weights: dict | None = None, progress: bool = False, file: Path | None = None) -> History:
         generator = seed_everything(seed)
-        started = recipe.network.build()
-        if network is not None:
-            started.load_state_dict(network.state_dict())
+        network = recipe.network.build().to(on)
+        if weights is not None:
+            network.load_state_dict(weights)
         stream = batches(images, labels, recipe.batch_size, generator)
-        resume = file if file is not None and file.is_file() else None
-        options = {"checkpoint": file, "resume": resume, "progress": progress}
-        return fit(started.to(on), recipe.loss_fn(), stream, steps=steps, lr=recipe.lr, **options)
+        saving = {"checkpoint": file, "resume": file if file is not None and file.is_file() else None}
+        return fit(network, recipe.loss_fn(), stream, steps=steps, lr=recipe.lr, progress=progress, **saving)
 
     if seconds is not None:
         recipe = replace(recipe, steps=steps_within(seconds, train))
-    shipped, earlier = None, None
+    weights, earlier = None, None
     if further:
         shipped, card = load_network(name)
-        earlier = replace(Details.of(card).trained, sha256=card.sha256)
+        weights, earlier = shipped.state_dict(), replace(Details.of(card).trained, sha256=card.sha256)
     began = provenance(on)
-    history = train(recipe.steps, shipped, progress=True, file=checkpoint)
+    history = train(recipe.steps, weights, progress=True, file=checkpoint)
 
-    trained = Training(
-        batch_size=recipe.batch_size,
-        steps=recipe.steps,
-        lr=recipe.lr,
-        seed=seed,
-        drop=recipe.drop,
-        jitter=recipe.jitter,
-        precision=history.precision,
-        seconds=round(history.seconds),
-        profile=profile(),
-        **began,
-        started_from=earlier,
-    )
+    settings = {key: getattr(recipe, key) for key in ("batch_size", "steps", "lr", "drop", "jitter")} | {"seed": seed}
+    took = {"precision": history.precision, "seconds": round(history.seconds), "profile": profile()} | began
     loss = {"train loss, mean of the last 1000 steps (raw weights)": round(history.mean(1000), 5)}
     details = Details(
         model=recipe.network,
         parameters=sum(p.numel() for p in history.ema.parameters()),
-        trained=trained,
+        trained=Training(**settings, **took, started_from=earlier),
         figures=loss | held_out_figures(history.ema, recipe.network),
     )
-    card = Card(
-        title=recipe.title,
-        source=f"python -m labkit retrain {name}, on the 60,000 MNIST training images in labkit/assets/mnist.npz",
-        licence="MIT; the training images are CC BY-SA 3.0 (Yann LeCun and Corinna Cortes)",
-        details=details.to_dict(),
-    )
-    return save_pretrained(name, history.ema, card)
+    source = f"python -m labkit retrain {name}, on the 60,000 MNIST training images in labkit/assets/mnist.npz"
+    licence = "MIT; the training images are CC BY-SA 3.0 (Yann LeCun and Corinna Cortes)"
+    return save_pretrained(name, history.ema, Card(recipe.title, source, licence, details.to_dict()))
 
 
 def held_out_figures(network: nn.Module, made: Network) -> dict[str, float]:
@@ -116,7 +98,5 @@ def renew_figures(name: str) -> Card:
     """Take the held-out figures of the weights that ship once more, and write them onto their card."""
     network, card = load_network(name)
     details = Details.of(card)
-    figures = details.figures | held_out_figures(network, details.model)
-    return write_card(
-        FOLDER / f"{name}.safetensors", replace(card, details=replace(details, figures=figures).to_dict())
-    )
+    details = replace(details, figures=details.figures | held_out_figures(network, details.model))
+    return write_card(FOLDER / f"{name}.safetensors", replace(card, details=details.to_dict()))
