@@ -1,4 +1,4 @@
-"""Student copies: the lessons without solutions and outputs, up to date, running from top to bottom unsolved."""
+"""Student copies: the lessons without solutions and outputs, up to date. That they run is shown in test_unsolved."""
 
 import json
 import re
@@ -8,9 +8,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
 
 from labkit.course.students import BEGIN, END, blank, student_copy, students
 
@@ -227,48 +224,3 @@ def test_no_line_of_a_solution_is_in_the_copy(path):
     assert not leaked
     assert BEGIN not in copy and END not in copy
     assert lines >= set(outside) and not [part for part in cells if part.get("outputs")]
-
-
-class Here(KernelSpecManager):
-    """Knows one kernel, that of the Python that runs the tests: "python3" may be somebody else's."""
-
-    def get_kernel_spec(self, _name):
-        return KernelSpec(
-            argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python"
-        )
-
-
-def run(path, monkeypatch, cell_timeout=300):
-    """The notebook after a run from top to bottom in the fast profile, in the folder where it lies."""
-    monkeypatch.setenv("LABKIT_PROFILE", "fast")  # kernels inherit the environment
-    read = nbformat.read(path, as_version=4)
-    manager = AsyncKernelManager(kernel_spec_manager=Here())
-    where = {"metadata": {"path": str(path.parent)}}
-    try:
-        return NotebookClient(read, km=manager, timeout=cell_timeout, resources=where).execute(cleanup_kc=True)
-    finally:
-        assert not manager.has_kernel  # no kernel outlives its notebook
-
-
-def said(part):
-    return "".join(output.get("text", "") for output in part.outputs)
-
-
-@by_lesson
-def test_the_copy_runs_from_top_to_bottom_unsolved(path, monkeypatch):
-    cells = [part for part in run(STUDENT / path.name, monkeypatch).cells if part.cell_type == "code"]
-    assert [part.execution_count for part in cells] == list(range(1, len(cells) + 1))
-    for part in cells:
-        if found := re.match(r'check\("(.+?)"', part.source):
-            assert said(part).startswith(f"{found[1]}: not yet.")
-    assert "profile fast" in said(cells[-1])
-
-
-def test_notebooks_run_in_this_environment_and_an_error_in_one_is_seen(tmp_path, monkeypatch):
-    ours = f"import os, sys\nassert os.environ['LABKIT_PROFILE'] == 'fast' and sys.executable == {sys.executable!r}"
-    monkeypatch.setenv("LABKIT_PROFILE", "cpu")
-    (tmp_path / "good.ipynb").write_text(small(ours, "print(os.getcwd())"), encoding="utf-8")
-    assert Path(said(run(tmp_path / "good.ipynb", monkeypatch).cells[-1]).strip()).samefile(tmp_path)
-    (tmp_path / "bad.ipynb").write_text(small("1 / 0"), encoding="utf-8")
-    with pytest.raises(Exception, match="ZeroDivisionError"):
-        run(tmp_path / "bad.ipynb", monkeypatch)

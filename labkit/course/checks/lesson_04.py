@@ -81,7 +81,7 @@ def select_draw_solve(answer: Callable) -> str:
     x = answer(exact.velocity, y, torch.randn(600, 2, generator=_generator(1)), torch.linspace(0, 1, 41))
     right = (exact.class_logits(x, torch.ones(600)).argmax(dim=1) == y).float().mean().item()
     require(right > 0.95, f"with an exact field only {right:.0%} of 600 points end in their class")
-    updates = f"{len(ts) - 1} updates for {len(ts)} times, ending at t=1"
+    updates = f"{len(ts) - 1} updates on a grid of {len(ts)} times, ending at t=1"
     return f"{updates}; with an exact field {right:.1%} end in their class."
 
 
