@@ -29,7 +29,7 @@ class Quality(NamedTuple):
 
     def __str__(self) -> str:
         figures = [f"{WORDS.get(name, name)} {value:.2f}" for name, value in self._others().items()]
-        return ", ".join([f"n={self.n:,}: accuracy {self.accuracy}", *figures])
+        return ", ".join([f"accuracy {self.accuracy}", *figures, f"n={self.n:,}"])
 
     def row(self) -> dict[str, float]:
         """The figures as a flat row of a table, without those that were not measured."""

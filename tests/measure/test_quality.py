@@ -13,10 +13,10 @@ CLOUD = Quality(500, share(431, 500), 0.97)
 
 def test_a_record_says_what_was_measured_and_nothing_else():
     assert str(FULL) == (
-        "n=1,000: accuracy 97.4% (96.2% to 98.2%), spread 1.02, Fréchet distance 0.65, density 0.83, coverage 0.91, "
-        "Vendi score 1.15"
+        "accuracy 97.4% (96.2% to 98.2%), spread 1.02, Fréchet distance 0.65, density 0.83, coverage 0.91, "
+        "Vendi score 1.15, n=1,000"
     )
-    assert str(CLOUD) == f"{CLOUD}" == "n=500: accuracy 86.2% (82.9% to 88.9%), spread 0.97"
+    assert str(CLOUD) == f"{CLOUD}" == "accuracy 86.2% (82.9% to 88.9%), spread 0.97, n=500"
 
 
 def test_a_row_names_the_interval_by_what_it_is_of_and_leaves_out_what_was_not_measured():
