@@ -54,7 +54,9 @@ def require_close(
         return
     for sentence, mistake in mistakes.items():
         require(mistake.shape != truth.shape or gap(value, mistake) > close, f"{case} {sentence}")
-    require(False, f"{case} the answer is off by {gap(value, truth):.0%} of the largest entry. {otherwise}")
+    size = f"{gap(value, truth):.0%}" if gap(value, truth) < 10 else "more than 1,000%"
+    of = " of the largest entry" if truth.numel() > 1 else ""
+    require(False, f"{case} the answer is off by {size}{of}. {otherwise}")
 
 
 def gap(value: Tensor, truth: Tensor) -> float:

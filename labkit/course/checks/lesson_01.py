@@ -36,9 +36,9 @@ def euler_step(step: Callable) -> str:
     require_close(moved, x + long * slope, "a constant field u should move a point by (s - t) * u;", mistakes, hint)
     require(len(asked) == 1, f"Euler asks the field once a step; yours asked {len(asked)} times, as better methods do")
     ((x_seen, t_seen),) = asked
-    late = {"Euler takes the slope where the step begins, at t; yours is taken at s": s}
-    require_close(t_seen, t, "of the time that you ask the field at:", late, "It should be t.")
-    require_close(x_seen, x, "of the point that you ask the field at:", {}, "It should be x.")
+    late = {"Euler takes the slope where the step begins, at t; you take it at s": s}
+    require_close(t_seen, t, "the time that you ask the field at:", late, "It should be t.")
+    require_close(x_seen, x, "the point that you ask the field at:", {}, "It should be x.")
 
     # The flow of a Gaussian path with data N(mu, std^2) ends at mu + std x_0: a closed form to measure the error with.
     mu, std = torch.tensor([[0.7, -0.4]], dtype=torch.float64), 0.5
@@ -114,7 +114,7 @@ def cosine_velocity(velocity: Callable) -> str:
     hint = (
         "The truth is a finite difference of the path itself, alpha_t z + beta_t eps with t a little later and earlier."
     )
-    require_close(value, truth, "for the cosine path", mistakes, hint, close=1e-5)
+    require_close(value, truth, "for the cosine path:", mistakes, hint, close=1e-5)
     return f"It agrees with the finite difference of the path to {gap(value, truth):.0e}."
 
 

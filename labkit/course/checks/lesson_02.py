@@ -13,7 +13,8 @@ from labkit.flow.paths import GaussianPath, complete
 from labkit.flow.solvers import euler, rk4, simulate
 
 PATH = GaussianPath()  # the linear one: alpha_t = t, beta_t = 1 - t
-OWN_TIMES = "where each point has a time of its own (with equal times it is right): does t[:, None] stand beside x?"
+OWN_TIMES = "where each point has a time of its own (with equal times it is right):"
+BESIDE = "Does t[:, None] stand beside x?"
 
 
 def responsibilities(answer: Callable) -> str:
@@ -38,14 +39,15 @@ def responsibilities(answer: Callable) -> str:
             truth.log() + 1.5 * widths.log()
         ).softmax(1),
     }
-    require_close(r, truth, "at t = 0.6", mistakes, "Look at the exponent, |x - alpha_t mu_k|^2 / (2 variance_k).")
+    require_close(r, truth, "at t = 0.6:", mistakes, "Look at the exponent, |x - alpha_t mu_k|^2 / (2 variance_k).")
     t = torch.rand(60, generator=draw)
-    require_close(answer(x, t, means, stds, weights), exact().posterior(x, t), OWN_TIMES, {}, "")
+    require_close(answer(x, t, means, stds, weights), exact().posterior(x, t), OWN_TIMES, {}, BESIDE)
     far, late = x + 60, torch.full((60,), 0.95)
     r = answer(far, late, means, stds, weights)
     said = "far from all components every density underflows to 0, and 0/0 is NaN: keep logarithms, and let softmax or "
     require(isinstance(r, Tensor) and bool(r.isfinite().all()), said + "logsumexp do the division")
-    require_close(r, exact().posterior(far, late), "60 units away from the data (near them it is right)", {}, "")
+    case = "60 units away from the data (near them it is right):"
+    require_close(r, exact().posterior(far, late), case, {}, "Keep to logarithms.")
     return "The rows sum to 1 and equal the exact posterior, near the data and 60 units away from it."
 
 
@@ -69,11 +71,11 @@ def loss(answer: Callable) -> str:
     require(len(seen) > 0, "the field was never asked: the loss compares field(x_t, t) with the target")
     x_t, v_t, _ = PATH.sample(z, t, eps)
     places = {
-        "it is asked at the noise: in training x comes from the path, x_t = t z + (1 - t) eps": eps,
-        "it is asked at (1 - t) z + t eps: t = 0 is noise and t = 1 is data": PATH.sample(z, 1 - t, eps).x_t,
+        "that is the noise; in training x comes from the path, x_t = t z + (1 - t) eps": eps,
+        "that is (1 - t) z + t eps; t = 0 is noise and t = 1 is data": PATH.sample(z, 1 - t, eps).x_t,
     }
     hint = "It should be x_t = t z + (1 - t) eps, with the eps that you were handed."
-    require_close(seen[-1], x_t, "of the x that the field is asked at:", places, hint)
+    require_close(seen[-1], x_t, "the x that the field is asked at:", places, hint)
     said = "the loss is not finite: at t = 1 the target (z - x) / (1 - t) is 0/0; write it as the velocity of the path"
     require(not isinstance(value, Tensor) or bool(value.isfinite().all()), said)
     require_like(value, torch.zeros(()), "the loss")
@@ -112,15 +114,13 @@ def theorem(answer: Callable) -> str:
             require_like(value, theta.new_zeros(()), name)
             require(value.requires_grad, f"{name} does not depend on the prediction, or was detached from it")
         fm, cfm = both
-        truth = (prediction - u).square().mean()
+        truth, averaged = ((prediction - target).square().mean() for target in (u, v.mean(1)))
         mistakes = {
-            "its target is a plain mean of the velocities; weigh them with `weights`": (
-                (prediction - v.mean(1)).square().mean()
-            ),
+            "its target is a plain mean of the velocities; weigh them with `weights`": averaged,
             "it is a sum over dimensions: take the mean": 3 * truth,
         }
         hint = f"It is the mean square distance to the weighted average of the velocities, {truth:.4f} here."
-        require_close(fm, truth, "of loss_fm:", mistakes, hint, close=1e-6)
+        require_close(fm, truth, "loss_fm:", mistakes, hint, close=1e-6)
         said = "loss_cfm should be larger than loss_fm by the spread of the velocities; "
         why = f"seen {cfm:.4f} and {fm:.4f}. Square first, then average: every candidate has its own error"
         require(cfm - fm > 1e-4, said + why)
@@ -186,10 +186,10 @@ def memory(answer: Callable) -> str:
     }
     mistakes = {sentence: wrong.softmax(1) for sentence, wrong in mistakes.items()}
     require_close(
-        weights, logits.softmax(1), "at t = 0.7", mistakes, "Is it softmax(-|x - alpha_t z_i|^2 / 2 beta_t^2)?"
+        weights, logits.softmax(1), "at t = 0.7:", mistakes, "Is it softmax(-|x - alpha_t z_i|^2 / 2 beta_t^2)?"
     )
     t = 0.9 * torch.rand(50, generator=draw, dtype=torch.float64)
-    require_close(answer(x, t, data) @ data, exact.denoiser(x, t), OWN_TIMES, {}, "")
+    require_close(answer(x, t, data) @ data, exact.denoiser(x, t), OWN_TIMES, {}, BESIDE)
     far = answer(x + 40, torch.full((50,), 0.99, dtype=torch.float64), data)
     said = "far from the data every exponential underflows, and 0/0 is NaN: use softmax on the exponents"
     require(bool(far.isfinite().all()), said)

@@ -109,7 +109,7 @@ def tower(answer: Callable) -> str:
         }
         known = {sentence: (weights[:, :, None] * fields).sum(0) for sentence, weights in mistakes.items()}
         hint = "This is not the unconditional field. Weigh the fields with p_t(y|x)."
-        require_close(value, truth, f"{where}", known, hint, close=1e-6)
+        require_close(value, truth, f"{where}:", known, hint, close=1e-6)
         worst = max(worst, gap(value, truth))
     return f"The weighted fields of the classes are the field of all of them, to {worst:.0e}."
 

@@ -134,7 +134,7 @@ def interval(answer: Callable) -> str:
             "the ends belong to it, both included": torch.where((t > lo) & (t < hi), w, 1.0),
         }
         hint = "Outside it should be 1, the conditional model."
-        require_close(answer(t, w, lo, hi), torch.where(inside, w, 1.0), f"for {lo:g} to {hi:g}", mistakes, hint)
+        require_close(answer(t, w, lo, hi), torch.where(inside, w, 1.0), f"for {lo:g} to {hi:g}:", mistakes, hint)
     return "w inside, 1 outside: guidance stops, the label stays."
 
 

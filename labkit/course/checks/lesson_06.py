@@ -67,7 +67,7 @@ def depends_on_batch(answer: Callable) -> str:
     said = "it says False for BatchNorm in training mode: "
     eval_mode = said + "your function puts the network into eval mode, where BatchNorm uses stored statistics"
     require(seen or normalised.training, eval_mode)
-    company = "Another order of the same batch changes nothing there: give a sample other company, or none"
+    company = "another order of the same batch changes nothing there: give a sample other company, or none"
     require(seen, said + company)
     for network, verdict, sentence in (
         (lambda x, t, y: x * (1 + 2e-8 * len(x)), False, "a difference of 0.00001%, which is rounding: allow for it, "

@@ -31,7 +31,7 @@ def patches(answer: Callable) -> str:
         }  # fmt: skip
         first = ", ".join(f"{number:g}" for number in truth[0, 0, :6].tolist())
         hint = f"Here every pixel has a number of its own, and the first token should start with {first}"
-        require_close(answer(x, p), truth, f"for images {shape} and patches of {p}", mistakes, hint)
+        require_close(answer(x, p), truth, f"for images {shape} and patches of {p}:", mistakes, hint)
     return "Every pixel is where it belongs, for one channel and for three, on grids that are not square."
 
 
@@ -91,7 +91,7 @@ def heads_apart(answer: Callable) -> str:
             "the heads are mixed on the way back: swap heads and tokens again before you lay the heads side by side":
                 scaled_dot_product_attention(*apart).reshape(q.shape),
         }  # fmt: skip
-        case = f"with {heads} head{'s' * (heads > 1)} of {size} numbers"
+        case = f"with {heads} head{'s' * (heads > 1)} of {size} numbers:"
         hint = "Head 0 owns the first d numbers of every token. In each head: softmax(Q K^T / sqrt(d)) V, over keys"
         require_close(answer(q, k, v, heads), side_by_side(apart), case, mistakes, hint)
     return "One head, two and three: torch's own attention gives the same."
@@ -132,7 +132,7 @@ def gated_branch(answer: Callable) -> str:
         "Each token is normalised by its own mean and variance (correction=0); shift, scale and gate, in this order, "
         "belong to the image and meet its tokens with an axis of length 1 in the middle"
     )
-    require_close(answer(x, emb, layer, f), branch(shift, scale, gate), "with an open gate", mistakes, hint)
+    require_close(answer(x, emb, layer, f), branch(shift, scale, gate), "with an open gate:", mistakes, hint)
     return "Closed it is the identity; open, each image is shifted, scaled and gated by its own condition."
 
 

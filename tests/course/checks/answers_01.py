@@ -207,7 +207,7 @@ WRONG = {
     "01.1": [
         (forgets_the_length, r"where is the length of the step, s - t\?"),
         (takes_the_end_for_the_length, r"s is the time at which the step ends"),
-        (looks_ahead, r"where the step begins, at t; yours is taken at s"),
+        (looks_ahead, r"where the step begins, at t; you take it at s"),
         (takes_heuns_step, "asked 2 times"),
         (runs_backwards, "sign"),
         (returns_the_move, "starts from x"),

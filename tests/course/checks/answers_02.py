@@ -53,6 +53,10 @@ def weights_for_log_weights(x, t, means, stds, weights):
     return (log_joint(x, t, means, stds**2, ones) + weights).softmax(dim=1)
 
 
+def first_time_for_all(x, t, means, stds, weights):
+    return responsibilities(x, t[:1].expand(len(x)), means, stds, weights)
+
+
 def over_the_batch(x, t, means, stds, weights):
     return log_joint(x, t, means, stds**2, weights).softmax(dim=0)
 
@@ -254,7 +258,8 @@ WRONG = {
         (means_without_alpha, "at time t they are at alpha_t mu_k"),
         (no_weights, "taken for equal"),
         (no_normalisation_of_the_gaussians, r"not normalised: each is divided by \(variance\)"),
-        (weights_for_log_weights, "at t = 0.6 the answer is off by"),
+        (weights_for_log_weights, "at t = 0.6: the answer is off by"),
+        (first_time_for_all, r"a time of its own .* off by .*t\[:, None\]"),
         (over_the_batch, "sum to 1; they sum to"),
         (nothing, "is a `return` missing"),
     ],
@@ -262,7 +267,7 @@ WRONG = {
         (target_that_blows_up, r"the target \(z - x\) / \(1 - t\) is 0/0"),
         (target_with_plus, "target z \\+ eps"),
         (target_backwards, "runs from data to noise"),
-        (x_from_noise, "asked at the noise"),
+        (x_from_noise, "that is the noise"),
         (sum_over_dimensions, "mean over dimensions too"),
         (time_reversed, "t = 0 is noise and t = 1 is data"),
         (loss_for_each_point, "should have shape"),
@@ -292,7 +297,7 @@ WRONG = {
         (without_half, "the 1/2 of the Gaussian is missing"),
         (beta_not_squared, r"a Gaussian has beta_t\^2"),
         (no_alpha, "alpha_t z_i"),
-        (furthest_first, "at t = 0.7 the answer is off by"),
+        (furthest_first, "at t = 0.7: the answer is off by"),
         (softmax_over_points, "dim=1"),
         (underflowing_memory, "underflows"),
         (nothing, "is a `return` missing"),

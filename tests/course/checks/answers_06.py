@@ -243,7 +243,7 @@ WRONG = {
     "06.2": [
         (always, "True for a U-Net with GroupNorm"),
         (asks_in_eval_mode, "eval mode"),
-        (in_another_order, "Another order of the same batch"),
+        (in_another_order, "another order of the same batch"),
         (without_rounding, "is rounding: allow for it"),
         (only_the_first_sample, "look at all of them"),
         (only_other_pictures, "Times and labels are company"),
