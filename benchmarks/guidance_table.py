@@ -10,13 +10,14 @@ import json
 from collections.abc import Iterable
 
 import torch
+from torch import Tensor
 
 from labkit.base.files import FOLDER, Card, write_table
 from labkit.base.provenance import provenance
 from labkit.base.runtime import device, half_precision, seeded_noise
 from labkit.data import balanced_labels
 from labkit.measure import Judge, draw, kinds_of_guidance, real_quality
-from labkit.measure.metrics import frechet_minimum
+from labkit.measure.metrics import frechet_distance
 from labkit.measure.quality import rounded
 from labkit.measure.samples import sampling_settings
 from labkit.measure.sweeps import INTERVAL, PLAIN
@@ -55,12 +56,42 @@ def guidance_table(
             if kind == PLAIN:
                 features[w] = seen.features
 
-    real = judge.read(judge.real.images).features
-    best, low, high = frechet_minimum(real, features, draws=draws, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    best, low, high = frechet_minimum(judge.real_reading.features, features, draws=draws, generator=generator)
     details["smallest Fréchet distance"] = {"w": best, "low": low, "high": high, "bootstrap draws": draws}
     source = f"python benchmarks/guidance_table.py {name}"
     card = Card(f"Quality and diversity of {name} by guidance", source, "MIT", details)
     return write_table(FOLDER / f"{name}-guidance.csv", rows, card)
+
+
+def frechet_minimum(
+    real: Tensor,
+    fakes: dict[float, Tensor],
+    *,
+    draws: int = 200,
+    confidence: float = 0.95,
+    generator: torch.Generator | None = None,
+) -> tuple[float, float, float]:
+    """The key of `fakes` with the smallest Frechet distance to `real`, with a bootstrap interval: `(best, low, high)`.
+
+    All sets of `fakes` have n rows, and row i of each comes from the same noise. Each of the `draws` takes n rows at
+    random, with replacement and the same ones of every set, and finds the best key again; low and high are the
+    percentiles of these. Bootstrap Methods: Another Look at the Jackknife (1979).
+    """
+    counts = {len(fake) for fake in fakes.values()}
+    if len(counts) != 1 or draws < 1 or not 0 < confidence < 1:
+        raise ValueError(
+            "need sets of equal size, draws >= 1 and 0 < confidence < 1; "
+            f"got sizes {sorted(counts)}, {draws} draws, {confidence}"
+        )
+    (n,) = counts
+
+    def best(rows: Tensor) -> float:
+        return min(fakes, key=lambda key: frechet_distance(real, fakes[key][rows]))
+
+    found = sorted(best(torch.randint(n, (n,), generator=generator)) for _ in range(draws))
+    cut = int((1 - confidence) / 2 * draws)
+    return best(torch.arange(n)), found[cut], found[-1 - cut]
 
 
 def main() -> None:

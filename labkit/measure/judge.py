@@ -4,6 +4,7 @@ The judge and every generator see the training split only. A judge is never used
 checkpoint, so that its verdict stays independent; a second judge of another build confirms headline figures.
 """
 
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -43,7 +44,6 @@ class Judge:
     def __init__(self, model: nn.Module, real: Labelled, *, card: Card | None = None, chunk: int = 100) -> None:
         self.model = model.eval().requires_grad_(False)
         self.real, self.card, self.chunk = Labelled(real.images, real.labels.cpu()), card, chunk
-        self._real_reading: Reading | None = None
         self._references: dict[tuple[int, ...], tuple[Tensor, Tensor | None]] = {}
 
     @classmethod
@@ -62,20 +62,13 @@ class Judge:
         test: Labelled,
         *,
         steps: int = 600,
-        batch_size: int = 64,
-        lr: float = 3e-3,
         widths: tuple[int, ...] = (24, 48, 96),
-        jitter: float = 0.15,
         seed: int = 0,
-        progress: bool = False,
     ) -> "Judge":
         """A judge of one's own data: a small `ResNet`, trained where `train` lies, that compares with `test`.
 
-        Arguments:
-            train, test: images (N, C, H, W), uint8 or float in [-1, 1], at least 8 pixels wide and high, and labels
-                from 0; the two share no image. `test_accuracy` of the judge says how far to trust it.
-            widths: channels of the network; every one halves the grid.
-            jitter: how far images are turned, stretched and shifted at random in training (`labkit.training.recipes`).
+        Images are at least 8 pixels wide and high, and no image is in both sets; `test_accuracy` says how far to trust
+        the judge. Each of the `widths`, the channels of the network, halves the grid.
         Raises ValueError for sets that differ in the shape of their images.
         """
         if train.images.shape[1:] != test.images.shape[1:]:
@@ -85,8 +78,8 @@ class Judge:
         with torch.random.fork_rng():  # what others draw stays what it was
             torch.manual_seed(seed)
             model = ResNet(train.images.shape[1], classes, widths=widths).to(train.images.device)
-            stream = batches(*train, min(batch_size, len(train.labels)), torch.Generator().manual_seed(seed))
-            history = fit(model, classification_loss(jitter), stream, steps=steps, lr=lr, progress=progress)
+            stream = batches(*train, min(64, len(train.labels)), torch.Generator().manual_seed(seed))
+            history = fit(model, classification_loss(0.15), stream, steps=steps, lr=3e-3, progress=False)
         return cls(history.ema, test)
 
     @torch.no_grad()
@@ -104,10 +97,15 @@ class Judge:
         reading, y = self._read(x, y)
         return share((reading.shown == y).sum().item(), len(y))
 
+    @cached_property
+    def real_reading(self) -> Reading:
+        """What the judge sees in the real images."""
+        return self.read(self.real.images)
+
     @property
     def test_accuracy(self) -> Share:
         """The share of the real images that the judge gets right, of which it has seen none in training."""
-        return self.accuracy(self._real(), self.real.labels)
+        return self.accuracy(self.real_reading, self.real.labels)
 
     def measure(self, x: Tensor | Reading, y: Tensor) -> Quality:
         """Every figure of images x, or of what `read` saw in them, that were asked to be of the classes y (B,).
@@ -118,7 +116,7 @@ class Judge:
         Raises ValueError for labels beyond the real ones, for fewer than 2 images, and for images that are not finite.
         """
         reading, y = self._read(x, y)
-        features, real = reading.features, self._real().features
+        features, real = reading.features, self.real_reading.features
         distance, (spread, vendi) = frechet_distance(real, features), self._diversity(features, y)
         return Quality(len(y), self.accuracy(reading, y), spread, distance, *self._density_coverage(features, y), vendi)
 
@@ -127,12 +125,6 @@ class Judge:
         y = y.cpu()
         check_labels(y, len(x.shown if isinstance(x, Reading) else x), largest=int(self.real.labels.max()))
         return x if isinstance(x, Reading) else self.read(x), y
-
-    def _real(self) -> Reading:
-        """What the judge sees in the real images, read once."""
-        if self._real_reading is None:
-            self._real_reading = self.read(self.real.images)
-        return self._real_reading
 
     def _density_coverage(self, features: Tensor, y: Tensor) -> tuple[float | None, float | None]:
         """Density and coverage beside the real images that go with the classes y; these are chosen once."""
@@ -143,7 +135,7 @@ class Judge:
                 own = (self.real.labels == label).nonzero()[:, 0]
                 count = min(count, len(own))
                 chosen.append(own[torch.arange(count) * len(own) // max(count, 1)])  # evenly spaced: no chance in it
-            real = self._real().features[torch.cat(chosen)]
+            real = self.real_reading.features[torch.cat(chosen)]
             self._references[counts] = real, neighbour_radii(real, K) if len(real) > K else None
         real, radii = self._references[counts]
         if min(len(real), len(features)) <= K:
@@ -154,7 +146,7 @@ class Judge:
         """Spread and Vendi score within classes, beside those of the real images."""
         labels, ratios, seen, true = self.real.labels, [], 0.0, 0.0
         for label in y.unique():
-            own, real = features[y == label].double(), self._real().features[labels == label].double()
+            own, real = features[y == label].double(), self.real_reading.features[labels == label].double()
             n = min(len(own), len(real))
             if n < 2:  # a single image says nothing of variety
                 continue

@@ -93,36 +93,6 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
     return ((mean_1 - mean_2).square().sum() + cov_1.trace() + cov_2.trace() - 2 * cross).item()
 
 
-def frechet_minimum(
-    real: Tensor,
-    fakes: dict[float, Tensor],
-    *,
-    draws: int = 200,
-    confidence: float = 0.95,
-    generator: torch.Generator | None = None,
-) -> tuple[float, float, float]:
-    """The key of `fakes` with the smallest Frechet distance to `real`, with a bootstrap interval: `(best, low, high)`.
-
-    All sets of `fakes` have n rows, and row i of each comes from the same noise. Each of the `draws` takes n rows at
-    random, with replacement and the same ones of every set, and finds the best key again; low and high are the
-    percentiles of these. Bootstrap Methods: Another Look at the Jackknife (1979).
-    """
-    counts = {len(fake) for fake in fakes.values()}
-    if len(counts) != 1 or draws < 1 or not 0 < confidence < 1:
-        raise ValueError(
-            "need sets of equal size, draws >= 1 and 0 < confidence < 1; "
-            f"got sizes {sorted(counts)}, {draws} draws, {confidence}"
-        )
-    (n,) = counts
-
-    def best(rows: Tensor) -> float:
-        return min(fakes, key=lambda key: frechet_distance(real, fakes[key][rows]))
-
-    found = sorted(best(torch.randint(n, (n,), generator=generator)) for _ in range(draws))
-    cut = int((1 - confidence) / 2 * draws)
-    return best(torch.arange(n)), found[cut], found[-1 - cut]
-
-
 def density_coverage(real: Tensor, fake: Tensor, k: int = 5, *, radii: Tensor | None = None) -> DensityCoverage:
     """Density and coverage of `fake` (m, d) against `real` (n, d).
 

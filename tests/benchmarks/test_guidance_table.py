@@ -3,7 +3,8 @@
 import sys
 
 import pytest
-from guidance_table import guidance_table, main
+import torch
+from guidance_table import frechet_minimum, guidance_table, main
 
 from labkit.base.files import read_table
 from labkit.base.runtime import seeded_noise
@@ -32,7 +33,7 @@ def test_every_kind_of_guidance_is_tabled_by_w(folder):
         assert {key: row[key] for key in again} == pytest.approx(again, rel=1e-3, abs=1e-5)
 
     samples = {w: draw(model, NOISE, Y, w, steps=2) for w in (0.0, 1.0, 2.5)}
-    real_features = judge.read(judge.real.images).features
+    real_features = judge.real_reading.features
     found = card.details["smallest Fréchet distance"]
     distances = {w: frechet_distance(real_features, judge.read(x).features) for w, x in samples.items()}
     assert found["w"] == min(distances, key=distances.get)
@@ -55,3 +56,20 @@ def test_the_command_takes_its_scales_from_the_line(folder, monkeypatch, capsys)
     rows, _ = read_table("mnist-unet-guidance")
     assert [(row["variant"], row["w"]) for row in rows[:2]] == [("guided", 1), ("guided", 3)] and len(rows) == 5
     assert {row["n"] for row in rows} == {20}
+
+
+def test_the_smallest_frechet_distance_is_found_with_an_interval_that_knows_how_sure_it_is():
+    generator = torch.Generator().manual_seed(0)
+    real, noise = (torch.randn(n, 3, generator=generator, dtype=torch.float64) for n in (4000, 400))
+    shifts = {k / 20: noise + k / 20 - 0.5 for k in range(21)}  # the key .5 is where the noise is not moved
+    best, low, high = frechet_minimum(real, shifts, draws=50, generator=generator)
+    assert best == min(shifts, key=lambda key: frechet_distance(real, shifts[key]))
+    assert low <= best <= high and 0 < high - low < 0.3 and abs(best - 0.5) <= 0.1
+    far = {key: fake for key, fake in shifts.items() if key in (0.0, 0.5, 1.0)}  # no draw can doubt which is best here
+    assert frechet_minimum(real, far, draws=20, generator=generator) == (0.5, 0.5, 0.5)
+
+
+def test_the_smallest_frechet_distance_needs_sets_of_one_size():
+    points = torch.randn(20, 2)
+    with pytest.raises(ValueError, match=r"need sets of equal size.*got sizes \[10, 20\]"):
+        frechet_minimum(points, {1.0: points, 2.0: points[:10]})

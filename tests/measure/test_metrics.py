@@ -17,7 +17,6 @@ from labkit.measure.metrics import (
     Share,
     density_coverage,
     frechet_distance,
-    frechet_minimum,
     neighbour_radii,
     share,
     sliced_w2,
@@ -233,20 +232,3 @@ def test_what_is_no_share_is_refused_with_what_came(arguments):
     came = ", ".join(map(str, arguments))
     with pytest.raises(ValueError, match=f"need 0 <= successes <= n, n >= 1, 0 < confidence < 1; got {came}"):
         share(*arguments)
-
-
-def test_the_smallest_frechet_distance_is_found_with_an_interval_that_knows_how_sure_it_is():
-    generator = torch.Generator().manual_seed(0)
-    real, noise = (torch.randn(n, 3, generator=generator, dtype=torch.float64) for n in (4000, 400))
-    shifts = {k / 20: noise + k / 20 - 0.5 for k in range(21)}  # the key .5 is where the noise is not moved
-    best, low, high = frechet_minimum(real, shifts, draws=50, generator=generator)
-    assert best == min(shifts, key=lambda key: frechet_distance(real, shifts[key]))
-    assert low <= best <= high and 0 < high - low < 0.3 and abs(best - 0.5) <= 0.1
-    far = {key: fake for key, fake in shifts.items() if key in (0.0, 0.5, 1.0)}  # no draw can doubt which is best here
-    assert frechet_minimum(real, far, draws=20, generator=generator) == (0.5, 0.5, 0.5)
-
-
-def test_the_smallest_frechet_distance_needs_sets_of_one_size():
-    points = torch.randn(20, 2)
-    with pytest.raises(ValueError, match=r"need sets of equal size.*got sizes \[10, 20\]"):
-        frechet_minimum(points, {1.0: points, 2.0: points[:10]})
