@@ -152,6 +152,12 @@ def test_a_rate_that_is_no_probability_is_refused(p):
         drop_condition(LABELS, p, 3)
 
 
+def test_a_null_of_another_precision_does_not_change_that_of_y():
+    y, null = prompts(5), (torch.zeros(L, D, dtype=torch.float64), torch.ones(L))  # a mask of numbers for one of truths
+    for found in (nothing_like(y, null), drop_condition(y, 0.5, null), joined(nothing_like(y, null), y)):
+        assert [part.dtype for part in found] == [torch.float32, torch.bool]
+
+
 def test_a_null_can_be_learned():
     null = torch.zeros(L, D, requires_grad=True)
     drop_condition(prompts(5)[0], 1.0, null).sum().backward()
