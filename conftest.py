@@ -14,7 +14,7 @@ import pytest
 MESSAGE_TIMEOUT = 60  # seconds between the end of a cell and its last output
 UNSET_TIMEOUT = 2000  # nbval's own default
 
-collect_ignore = ["notebooks/student"]  # their blanks raise; tests/test_students.py runs them
+collect_ignore = ["notebooks/student"]  # their blanks raise; tests/course/test_unsolved.py runs them
 
 # Kernels inherit the environment. A profile set by hand wins, and gets the time to train.
 os.environ.setdefault("LABKIT_PROFILE", "fast")

@@ -3,5 +3,5 @@
 A new exercise goes into `checks/lesson_NN.py`, a new chore into `commands/`.
 """
 
-from labkit.course.exercises import check
+from labkit.course.checks.check import check
 from labkit.course.lesson import begin

@@ -16,7 +16,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
-from labkit.course.exercises import check
+from labkit.course.checks.check import check
 from labkit.course.students import BEGIN
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from labkit.base.joints import Field
-from labkit.course.require import gap, require, require_close, require_like
+from labkit.course.checks.require import gap, require, require_close, require_like
 from labkit.flow.exact import ExactMarginal
 from labkit.flow.mixtures import GaussianMixture, petals
 from labkit.flow.paths import GaussianPath

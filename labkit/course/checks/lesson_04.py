@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from labkit.course.require import gap, kind, require, require_close, require_like
+from labkit.course.checks.require import gap, kind, require, require_close, require_like
 from labkit.flow.exact import ExactMarginal
 from labkit.flow.mixtures import GaussianMixture, ring
 from labkit.flow.paths import GaussianPath

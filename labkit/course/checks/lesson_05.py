@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from labkit.course.require import require, require_close, require_like, require_number
+from labkit.course.checks.require import require, require_close, require_like, require_number
 
 
 def one_pass(answer: Callable) -> str:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.distributions import Categorical
 
 from labkit.base.shapes import expand_t
-from labkit.course.require import NotRight, gap, kind, require, require_like, require_number, require_verdict
+from labkit.course.checks.require import NotRight, gap, kind, require, require_like, require_number, require_verdict
 from labkit.nn.trace import shape_trace
 from labkit.nn.unet import UNet
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, scaled_dot_product_attention, silu
 
-from labkit.course.require import require, require_close, require_number, require_verdict
+from labkit.course.checks.require import require, require_close, require_number, require_verdict
 from labkit.nn.dit import Attention
 from labkit.nn.trace import flop_count
 

@@ -12,9 +12,9 @@ import numpy
 import pytest
 import torch
 
-from labkit.course import exercises as checks
-from labkit.course.exercises import MOST, NotRight, check, checks_of, guarded, lessons
-from labkit.course.require import gap, require, require_close, require_like, require_number, require_verdict
+from labkit.course.checks import check as checks
+from labkit.course.checks.check import MOST, NotRight, check, checks_of, guarded, lessons
+from labkit.course.checks.require import gap, require, require_close, require_like, require_number, require_verdict
 from labkit.course.students import BEGIN, END
 
 HERE = Path(__file__).parent

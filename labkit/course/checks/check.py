@@ -1,6 +1,6 @@
 """Exercises that check themselves: `check("02.3", answer)` says what is right, or raises with a sentence that helps.
 
-Every exercise asks for one function. Lesson NN keeps its checks in `checks/lesson_NN.py`; each refuses at least one
+Every exercise asks for one function. Lesson NN keeps its checks in `lesson_NN.py`; each refuses at least one
 wrong answer by name. A function that still raises NotImplementedError is "not yet", which is no error.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from labkit.course.require import NotRight, require
+from labkit.course.checks.require import NotRight, require
 
 __all__ = ["NotRight", "check", "checks_of"]
 
@@ -57,9 +57,7 @@ def checks_of(lesson: str) -> dict[str, Callable[[Callable], str]]:
 
 def lessons() -> list[str]:
     """The numbers of the lessons that have checks, in order."""
-    return [
-        path.stem.removeprefix("lesson_") for path in sorted((Path(__file__).parent / "checks").glob("lesson_*.py"))
-    ]
+    return [path.stem.removeprefix("lesson_") for path in sorted(Path(__file__).parent.glob("lesson_*.py"))]
 
 
 def guarded(answer: Callable) -> Callable:
