@@ -4,30 +4,10 @@ A new path, solver or guidance rule goes here; it knows no network, no data set 
 """
 
 from labkit.flow.exact import EmpiricalMarginal, ExactMarginal, gaussian_loss_floor
-from labkit.flow.guidance import (
-    Rule,
-    classifier_guided,
-    conditional,
-    from_w_prime,
-    guided,
-    limited,
-    plain,
-    projected,
-    rescaled,
-)
+from labkit.flow.guidance import classifier_guided, conditional, guided, limited, plain, projected, rescaled
 from labkit.flow.likelihood import log_likelihood
 from labkit.flow.losses import cfm_loss, draw_times, dsm_loss, eps_loss
 from labkit.flow.mixtures import GaussianMixture, petals, ring
 from labkit.flow.paths import GaussianPath, complete, convert
 from labkit.flow.schedules import Cosine, Linear, Schedule, SquareRoot
-from labkit.flow.solvers import (
-    adams_bashforth2,
-    adaptive,
-    euler,
-    euler_maruyama,
-    heun,
-    midpoint,
-    rk4,
-    sde_drift,
-    simulate,
-)
+from labkit.flow.solvers import adams_bashforth2, adaptive, euler, euler_maruyama, heun, midpoint, rk4, sde_drift, simulate

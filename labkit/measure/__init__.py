@@ -11,21 +11,3 @@ from labkit.measure.metrics import Share, share, sliced_w2
 from labkit.measure.quality import Quality
 from labkit.measure.samples import clipped, draw
 from labkit.measure.sweeps import kinds_of_guidance, shipped_curve, sweep
-
-__all__ = [
-    "Judge",
-    "Quality",
-    "Share",
-    "clipped",
-    "cloud_quality",
-    "count_wrong",
-    "draw",
-    "field_error",
-    "held_out_loss",
-    "kinds_of_guidance",
-    "real_quality",
-    "share",
-    "shipped_curve",
-    "sliced_w2",
-    "sweep",
-]
