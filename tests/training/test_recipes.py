@@ -103,6 +103,21 @@ def moments(z):
     return mass, torch.stack((x, y), dim=1), 0.5 * torch.atan2(2 * xy, xx - yy)
 
 
+def test_a_classifier_is_shown_images_moved_by_the_amount_that_was_asked_for():
+    shown, z, y = [], blobs(3), torch.arange(3)
+
+    def model(x):
+        shown.append(x)
+        return torch.zeros(3, 10)
+
+    for amount in (0.0, 0.15):
+        torch.manual_seed(0)
+        classification_loss(amount)(model, z, y)
+    torch.manual_seed(0)
+    assert torch.equal(shown[1], jitter(z, 0.15)) and (shown[1] - z).abs().max() > 0.1
+    torch.testing.assert_close(shown[0], z, rtol=0, atol=1e-5)
+
+
 def test_no_jitter_changes_nothing():
     z = to_float(genuine("train").images[:20])
     torch.testing.assert_close(jitter(z, 0.0), z, rtol=0, atol=1e-5)
