@@ -117,6 +117,8 @@ def test_conversions_on_the_linear_path_are_the_textbook_identities():
     [
         (Linear(), 1.0, "velocity", "score"),
         (Cosine(), 1.0, "velocity", "score"),
+        (Cosine(), 1.0, "z", "eps"),  # where beta_t is no 0 but the rounding of one, 6e-17
+        (Cosine(), 1.0, "eps", "score"),
         (Linear(), 1.0, "eps", "score"),
         (Linear(), 1.0, "z", "eps"),
         (SquareRoot(), 1.0, "z", "eps"),
@@ -168,6 +170,12 @@ def test_the_square_root_score_at_the_end_is_that_of_the_data():
     torch.testing.assert_close(complete(GaussianPath(SquareRoot()), x, t, velocity=velocity).score, mixture.score(x))
 
 
+def test_a_model_that_explodes_is_not_said_to_be_at_a_singular_time():
+    x, value, t = draw(n=4)
+    value[0, 0, 0] = torch.inf
+    assert not complete(GaussianPath(), x, t, velocity=value).score.isfinite().all()
+
+
 @pytest.mark.parametrize("given", [(), ("z", "eps"), NAMES], ids=["none", "two", "all"])
 def test_exactly_one_prediction_is_given(given):
     x, value, t = draw(n=4)
@@ -188,6 +196,8 @@ def test_wrong_shapes_types_and_times_are_refused_by_name():
         path.sample(z, t[:, None], eps)
     with pytest.raises(ValueError, match=r"t must lie in \[0, 1\].*got values from .* to 1.2"):
         path.sample(z, torch.full_like(t, 1.2), eps)
+    with pytest.raises(ValueError, match=r"t must lie in \[0, 1\].*got values from .* to 1.2"):
+        complete(path, z, torch.full_like(t, 1.2), velocity=eps)
     with pytest.raises(TypeError, match=r"t must be a floating-point tensor.*got float"):
         complete(GaussianPath(), z, 0.5, z=z)
 
