@@ -26,8 +26,8 @@ INTERVAL = (0.2, 0.8)
 def sweep(name: str, *, n: int = 2_000, steps: int = 10, draws: int = 200) -> Card:
     """Measure n class-balanced samples for every w and variant, write the table and return its card.
 
-    On a CPU the networks run in its fast precision, where a table of this size takes half an hour; elsewhere in float32,
-    so that autoguidance's two models run alike. The card names the precision.
+    On a CPU the networks run in its fast precision, where a table of this size takes half an hour; elsewhere in
+    float32, so that autoguidance's two models run alike. The card names the precision.
     Autoguidance is measured where its worse model ships, as NAME-weak.
     """
     on = device()
