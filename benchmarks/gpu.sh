@@ -78,14 +78,14 @@ from nbclient import NotebookClient
 failed = False
 for lesson in map(Path, sys.argv[2:]):
     began, notebook = time.perf_counter(), nbformat.read(lesson, as_version=4)
-    before = notebook.metadata.copy()
+    kernel = notebook.metadata.kernelspec
     client = NotebookClient(notebook, timeout=600, kernel_name="python3", store_widget_state=False, record_timing=False)
     try:
         client.execute(cwd="notebooks")
     except Exception as error:
         failed = True
         print(f"{lesson}: {error}")
-    notebook.metadata = before
+    notebook.metadata.kernelspec = kernel
     nbformat.write(notebook, Path(sys.argv[1]) / lesson.name)
     last = [o.get("text", "") for c in notebook.cells if c.cell_type == "code" for o in c.outputs if o.output_type == "stream"]
     print(f"{lesson}: {time.perf_counter() - began:.0f} s\n{last[-1] if last else ''}", flush=True)
