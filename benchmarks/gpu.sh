@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that waits for a CUDA GPU, piece by piece, from the root of a checkout with the package and its [test] extra:
+# Everything that waits for a CUDA GPU, piece by piece, from the root of a checkout with the [test] extra installed:
 #   bash benchmarks/gpu.sh FOLDER [PIECE...]
 # Pieces, in order of worth (seconds on an H100, estimated; the time after which each is stopped):
 #   tests      40 (100)  tests/test_gpu.py
@@ -12,9 +12,9 @@
 #   notebooks 200 (300)  lessons 07 and 06 in the gpu profile
 #   compile    80 (120)  torch.compile: benchmarks/step_time.py --compile
 # A piece that fails or is stopped does not stop the rest; the end of log.txt says what became of each. FOLDER gets
-# log.txt, results.tar.gz, unet.tar, dit.tar and notebooks.tar.gz, renewed after every piece. Weights, cards and tables
-# are also written over those in labkit/assets. GPU_SH_TINY=1 makes every number tiny and needs no GPU: a rehearsal, whose
-# weights are worth nothing, so run it in a clone. PYTHON names the interpreter (default: python3).
+# log.txt, results.tar.gz and, once they are made, unet.tar, dit.tar and notebooks.tar.gz, renewed after every piece.
+# Weights, cards and tables are also written over those in labkit/assets. GPU_SH_TINY=1 makes every number tiny and needs
+# no GPU: a rehearsal, whose weights are worth nothing, so run it in a clone. PYTHON names the interpreter (python3).
 set -uo pipefail
 out=${1:?"say where the results go: bash benchmarks/gpu.sh FOLDER [PIECE...]"}
 shift
@@ -75,14 +75,14 @@ from nbclient import NotebookClient
 failed = False
 for lesson in map(Path, sys.argv[2:]):
     began, notebook = time.perf_counter(), nbformat.read(lesson, as_version=4)
-    before = notebook.metadata.copy()
+    kernel = notebook.metadata.kernelspec
     client = NotebookClient(notebook, timeout=600, kernel_name="python3", store_widget_state=False, record_timing=False)
     try:
         client.execute(cwd="notebooks")
     except Exception as error:
         failed = True
         print(f"{lesson}: {error}")
-    notebook.metadata = before
+    notebook.metadata.kernelspec = kernel
     nbformat.write(notebook, Path(sys.argv[1]) / lesson.name)
     last = [o.get("text", "") for c in notebook.cells if c.cell_type == "code" for o in c.outputs if o.output_type == "stream"]
     print(f"{lesson}: {time.perf_counter() - began:.0f} s\n{last[-1] if last else ''}", flush=True)
@@ -94,9 +94,10 @@ pack() { # each archive is whole before it takes the place of the one before
   local assets=labkit/assets
   tar czf "$work/a" -C "$work" json -C "$PWD/$assets" $(cd $assets && ls -- *.json *.csv) && mv "$work/a" "$out/results.tar.gz"
   for name in unet dit; do
+    [ "$assets/mnist-$name.safetensors" -nt "$work/started" ] || continue # what shipped is no result
     tar cf "$work/a" -C $assets "mnist-$name.safetensors" "mnist-$name.safetensors.json" && mv "$work/a" "$out/$name.tar"
   done
-  tar czf "$work/a" -C "$work" notebooks && mv "$work/a" "$out/notebooks.tar.gz"
+  [ -z "$(ls "$work/notebooks")" ] || { tar czf "$work/a" -C "$work" notebooks && mv "$work/a" "$out/notebooks.tar.gz"; }
 }
 
 declare -A limit=([tests]=100 [steps]=90 [unet]=200 [speed10]=110 [speed30]=200 [dit]=200 [sweep]=200 [notebooks]=300
@@ -114,6 +115,7 @@ piece() { # runs in a shell of its own, which timeout can stop with all that it 
   pack
 }
 
+touch "$work/started"
 date
 nvidia-smi 2> /dev/null | head -20
 "$python" -c 'import sys, torch; print(sys.version, torch.__version__, torch.cuda.is_available())'
