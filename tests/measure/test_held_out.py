@@ -50,3 +50,27 @@ def test_the_first_chunk_of_the_whole_is_the_figure_of_the_first_images():
     whole, first = (held_out_loss(Stubborn(), GaussianPath(), data, limit=n) for n in (2000, 1000))
     second = held_out_loss(Stubborn(), GaussianPath(), Labelled(*(part[1000:] for part in data)))
     assert whole == pytest.approx((first + second) / 2, rel=5e-3) and whole != first
+
+
+class Watched(Stubborn):
+    """Writes down the times and labels; of a chunk of two images it is wrong by a hundred."""
+
+    def __init__(self):
+        super().__init__()
+        self.times, self.labels = [], []
+
+    def forward(self, x, t, y):
+        self.times.append(t)
+        self.labels += y.tolist()
+        return super().forward(x, t, y) + (100.0 if len(x) == 2 else 0.0)
+
+
+@pytest.mark.parametrize("chunk", [7, 28, 30, 1000])
+def test_times_are_the_middles_of_a_grid_over_each_chunk_which_counts_by_its_images(chunk):
+    model, data = Watched(), Labelled(*(part[:30] for part in genuine("test")))
+    loss = held_out_loss(model, GaussianPath(), data, chunk=chunk)
+    for t in model.times:
+        torch.testing.assert_close(t, (torch.arange(len(t)) + 0.5) / len(t))
+    assert model.labels == data.labels.tolist() and len(model.times) == -(-30 // chunk)
+    last = 100**2 * 2 / 30 if 30 % chunk == 2 else 0
+    assert loss == pytest.approx(last + held_out_loss(Stubborn(), GaussianPath(), data), rel=0.03)

@@ -197,7 +197,7 @@ def test_samples_come_to_the_cpu_without_a_gradient():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"y": torch.tensor([0, 4, 0, 0, 0, 0, 0])}, r"y must hold labels in 0\.\.3; got values from 0 to 4"),
+        ({"y": torch.tensor([0, 0, 0, 0, 0, 0, 4])}, r"y must hold labels in 0\.\.3; got values from 0 to 4"),
         ({"y": torch.tensor([-1, 2, 0, 0, 0, 0, 0])}, r"y must hold labels in 0\.\.3; got values from -1"),
         ({"y": Y[:, None]}, r"y must have shape \(7,\), one label per sample; got shape \(7, 1\)"),
         ({"y": Y[:6]}, r"y must have 7 rows, one per sample; got shape \(6,\)"),
@@ -217,7 +217,7 @@ def test_what_cannot_be_drawn_is_refused_by_name_before_the_model_is_asked(chang
     model = Gaussians()
     arguments = {"noise": NOISE, "y": Y, "w": 2.0} | ({"bad": Gaussians()} if bad else {}) | change
     with pytest.raises(ValueError, match=words):
-        draw(model, **arguments)
+        draw(model, **arguments, chunk=3)
     assert not model.calls
 
 
