@@ -147,11 +147,11 @@ def peak():
 torch.set_num_threads(1)
 density_coverage(torch.randn(600, 4), torch.randn(600, 4))
 before = peak()
-density_coverage(torch.randn(6_000, 4), torch.randn(6_000, 4))
+density_coverage(torch.randn(10_000, 2), torch.randn(100, 2))
 print(peak() - before)
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(said.stdout) < 150_000  # kilobytes; one matrix of distances in float64 has 288,000
+    assert int(said.stdout) < 400_000  # kilobytes; the matrix of distances in float64 has 800,000
 
 
 def test_two_draws_of_one_distribution_have_density_one_and_the_coverage_that_theory_expects():
