@@ -117,7 +117,7 @@ def test_a_room_says_what_it_is_for_and_opens_the_names_of_its_own_files_only(ro
     opened = {
         alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
-    assert not opened & {module.rpartition(".")[2] for module in FILES if module.startswith(f"labkit.{room}.")}
+    assert not opened & {path.stem for path in (HOUSE / room).glob("*.py")}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from test_house import ROOMS
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -18,13 +20,15 @@ def test_the_quick_start_is_two_lines_one_for_the_lab_and_one_for_the_tests():
     assert tests == 'python -m pip install -e ".[test]" && pytest'
 
 
-def test_the_examples_draw_ten_images_and_judge_them(capsys):
-    draw, judge = [block for block in blocks("python") if "import" in block]
+def test_the_examples_draw_ten_images_judge_them_and_train_on_data_of_ones_own(capsys):
+    draw, judge, own = [block for block in blocks("python") if "import" in block]
     names = {}
     exec(draw.replace("linspace(0, 1, 17)", "linspace(0, 1, 3)"), names)
     assert names["x_1"].shape == (10, 1, 32, 32) and names["x_1"].isfinite().all()
     exec(judge.replace("500", "20").replace("w=3.0", "w=3.0, steps=1"), names)
-    assert capsys.readouterr().out.count("Quality(n=20, accuracy=") == 2
+    exec(own.replace("steps=1500", "steps=20, progress=False").replace("500", "20"), names)
+    assert names["x"].shape == (20, 1, 8, 8)
+    assert len(re.findall(r"^accuracy .* n=20$", capsys.readouterr().out, flags=re.MULTILINE)) == 3
 
 
 def test_every_file_it_links_to_exists():
@@ -40,6 +44,9 @@ def test_every_notebook_is_listed():
 def test_its_map_is_the_folder_tree_in_the_order_of_the_house():
     (tree,) = blocks("text")
     shown = re.findall(r"^  (\w+)/ ", tree, flags=re.MULTILINE)
-    folders = {path.name for path in (ROOT / "labkit").iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert shown == [*BELOW.keys() - {"__main__"} and [room for room in BELOW if room != "__main__"], "assets"]
-    assert set(shown) == folders
+    folders = {
+        path.name
+        for path in (ROOT / "labkit").iterdir()
+        if path.is_dir() and any(f.is_file() for f in path.iterdir()) and path.name != "__pycache__"
+    }
+    assert shown == [*ROOMS, "assets"] and set(shown) == folders
