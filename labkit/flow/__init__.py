@@ -1,6 +1,7 @@
 """The mathematics of the course: schedules, paths, losses, guidance, solvers, and the exact truth beside them.
 
-A new path, solver or guidance rule goes here; it knows no network, no data set and no picture.
+A new path, solver or guidance rule goes into the file of its kind; none of it knows a network, data or pictures. A rule
+that tables and widgets should offer is named in `labkit.measure.sweeps.kinds_of_guidance`, too.
 """
 
 from labkit.flow.exact import EmpiricalMarginal, ExactMarginal, gaussian_loss_floor

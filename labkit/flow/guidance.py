@@ -129,7 +129,7 @@ def guided(
 
 def classifier_guided(
     model: Model,
-    classifier: Field,
+    classifier: Callable[[Tensor, Tensor], Tensor],
     y: Tensor,
     w: float,
     path: GaussianPath,

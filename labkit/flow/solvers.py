@@ -129,7 +129,9 @@ def simulate(step: Step, x: Tensor, ts: Tensor, keep: bool = False) -> Tensor:
         try:
             x = step(x, t.expand(len(x)), s.expand(len(x)))
         except TypeError as error:
-            error.add_note("simulate called a step (x, t, s) -> x. If that was a field, heun(field) makes a step of it.")
+            error.add_note(
+                "simulate called a step (x, t, s) -> x. If it was a field, heun(field) makes a step of it."
+            )
             raise
         if keep:
             path.append(x)

@@ -1,7 +1,7 @@
-"""Measuring: from a model to samples, and from samples to figures of quality and diversity, with their intervals.
+"""Measuring: from a model to samples, and from samples to numbers of quality and diversity, with their intervals.
 
-A new metric goes into `metrics.py`, as a function of points or features; a figure that every table should have, into
-`Quality`.
+A new metric goes into `metrics.py`, as a function of points or features; one that every table should have also into
+`Quality`, which `Judge.measure` fills.
 """
 
 from labkit.measure.against_exact import cloud_quality, field_error

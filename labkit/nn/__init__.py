@@ -1,6 +1,6 @@
 """Networks: each is a model, `forward(x, t, y=None)` shaped like x, or a classifier of images; none knows of paths.
 
-A new network goes here.
+A new network goes into a file of its own here, and into `ARCHITECTURES` of `labkit.training.cards` if it is to ship.
 """
 
 from labkit.nn.convnet import ConvNet, ResNet

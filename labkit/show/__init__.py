@@ -1,6 +1,7 @@
 """Showing: figures, curves, diagrams, pictures as bytes, and widgets that turn one of them under the reader's hand.
 
-A new figure or widget goes here; it draws what it is given and computes nothing that a measurement should.
+A new figure draws what it is given into an `ax`, in the file of its subject: curves, the plane, images, diagrams.
+A new widget is a function that returns `Dials`.
 """
 
 from labkit.show.curves import frechet_curve, loss_curve, quality_curve, tradeoff_curve

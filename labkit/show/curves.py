@@ -61,8 +61,10 @@ def quality_curve(ax: Axes, curve: Curve, *, real: Quality | None = None, at: fl
         ax.axvline(at, color="0.3", linewidth=1)
     title = f"n = {curve[ws[0]].n:,} a point" + ("" if real is None else "; dotted: real data")
     ax.set(xlabel="guidance scale w", ylim=(0, None), title=title)
-    # Where no curve goes, and where it stays while w turns: accuracy ends high, spread low.
-    ax.legend(fontsize=8, loc="lower right" if "density" in held else "center right")
+    # Where no curve goes, and where it stays while w turns: accuracy ends at 1, and spread below it.
+    if "density" not in held:
+        ax.set_ylim(top=max(1.5, ax.get_ylim()[1]))
+    ax.legend(fontsize=8, loc="lower right" if "density" in held else "upper right")
     return ax
 
 

@@ -275,7 +275,7 @@ def test_an_sde_does_not_run_backwards_by_its_own_drift(ts):
         simulate(step, X, ts)
 
 
-NOTE = "simulate called a step (x, t, s) -> x. If that was a field, heun(field) makes a step of it."
+NOTE = "simulate called a step (x, t, s) -> x. If it was a field, heun(field) makes a step of it."
 
 
 @pytest.mark.parametrize(
