@@ -13,10 +13,8 @@ from labkit.show.figures import use_style
 
 @dataclass(frozen=True)
 class Lesson:
-    """One run of a lesson: made by `begin`.
-
-    profile: fast, cpu or gpu; `budget` is what the lesson does in it; `device` where it computes; `generator` a seeded
-    CPU generator.
+    """One run of a lesson, made by `begin`: its profile (fast, cpu or gpu) and the `budget` of that, the `device` where
+    it computes, and a seeded CPU `generator`.
     """
 
     profile: str
@@ -27,21 +25,19 @@ class Lesson:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the lesson began."""
         return time.perf_counter() - self.started
 
     def stamp(self) -> str:
-        """Profile, machine and seconds in words: "profile cpu, cpu (x86_64, 2 threads), torch 2.4.0; 120 s in all"."""
+        """The run in words: "profile cpu, cpu (x86_64, 2 threads), torch 2.4.0; 120 s in all"."""
         return f"profile {self.profile}, {machine(self.device)}; {self.seconds:.0f} s in all"
 
 
 def begin(budgets: dict[str, dict[str, Any]], *, on: torch.device | str | None = None, seed: int = 0) -> Lesson:
     """Seed everything, take the course's style, choose profile and device, and say in words what was chosen and why.
 
-    Arguments:
-        budgets: what the lesson does in each profile, `{"fast": {...}, "cpu": {...}, "gpu": {...}}`.
-        on: where it computes (default: the device of `labkit.base.device`); lessons in the plane stay on the CPU.
-    Raises ValueError for an unknown profile, and KeyError for one without a budget.
+    `budgets` are what the lesson does in each profile, `{"fast": {...}, "cpu": {...}, "gpu": {...}}`; `on` is where it
+    computes (default: `labkit.base.device()`): lessons in the plane stay on the CPU. Raises ValueError for an unknown
+    profile, and KeyError for one without a budget.
     """
     use_style()
     chosen = profile()

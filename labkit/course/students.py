@@ -12,6 +12,7 @@ from labkit.base.files import atomic_write
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 MARKER = re.compile(r"#\s*(BEGIN|END) SOLUTION", flags=re.IGNORECASE)  # or what was meant to be one
+SOLUTION = re.compile(rf"^([ \t]*){BEGIN}.*?{END}", flags=re.MULTILINE | re.DOTALL)
 NOTE = (
     "> **Student copy.** Each exercise has a blank that raises `NotImplementedError`. Put your lines in its place and "
     "run the check below it. Nothing that follows depends on your answer, so you can read on and come back."
@@ -55,24 +56,14 @@ def student_copy(lesson: str) -> str:
 
 def blank(source: str, number: str) -> str:
     """A cell's source with every solution replaced by a line that raises, indented as its marker is."""
-    lines, kept, inside = source.splitlines(), [], False
-    for line in lines:
-        marker = line.strip()
-        if marker in (BEGIN, END):
-            if (marker == BEGIN) == inside:
-                raise ValueError(f"the markers of exercise {number} do not pair up")
-            inside = marker == BEGIN
-            if inside:
-                kept.append(line.replace(BEGIN, f'raise NotImplementedError("exercise {number}")'))
-        elif MARKER.search(line):  # misspelt or behind code, it would leave the solution in the copy
-            raise ValueError(
-                f"a marker of exercise {number} must be {BEGIN!r} or {END!r} on a line of its own; got {marker!r}"
-            )
-        elif not inside:
-            kept.append(line)
-    if inside or not kept:
+    markers = [line.strip() for line in source.splitlines() if MARKER.search(line)]
+    for marker in markers:  # misspelt or behind code, it would leave the solution in the copy
+        if marker not in (BEGIN, END):
+            wanted = f"must be {BEGIN!r} or {END!r} on a line of its own"
+            raise ValueError(f"a marker of exercise {number} {wanted}; got {marker!r}")
+    if markers != [BEGIN, END] * (len(markers) // 2):
         raise ValueError(f"the markers of exercise {number} do not pair up")
-    return "\n".join(kept)
+    return SOLUTION.sub(rf'\1raise NotImplementedError("exercise {number}")', source)
 
 
 def _exercise(cells: list[dict]) -> str:

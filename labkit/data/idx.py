@@ -29,9 +29,8 @@ def read_idx(folder: Path, part: str) -> np.ndarray:
 
 
 def from_idx(stream: bytes) -> np.ndarray:
-    """Decode an idx byte stream of unsigned bytes. Raises ValueError if it is none.
-
-    Format: two zero bytes, 8 for unsigned byte, the number of dimensions, each as big-endian int32, the bytes.
+    """Decode idx bytes: two zero bytes, 8 for unsigned byte, the number of dimensions, each as big-endian int32, and
+    the bytes. Raises ValueError for anything else.
     """
     if len(stream) < 4 or stream[:3] != b"\0\0\x08":
         raise ValueError("not an idx stream of unsigned bytes: it must begin with the bytes 0, 0, 8")

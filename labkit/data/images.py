@@ -17,7 +17,6 @@ from torch.nn.functional import pad
 from labkit.base.files import asset
 from labkit.data.idx import FILES, read_idx
 
-SPLITS = ("train", "test")
 SLACK = 1e-5  # how far rounding may carry a pixel out of its range
 
 
@@ -31,7 +30,7 @@ class Labelled(NamedTuple):
 def mnist32(split: str) -> Labelled:
     """MNIST, padded from 28x28 to 32x32 with background: 60,000 images for `train`, 10,000 for `test`, as uint8.
 
-    The images ship with the package (CC BY-SA 3.0, Yann LeCun and Corinna Cortes; see the card `mnist.npz.json`).
+    They ship with the package (CC BY-SA 3.0, Yann LeCun and Corinna Cortes; see the card `mnist.npz.json`).
     Raises ValueError for another split or a damaged file.
     """
     _check_split(split)
@@ -58,11 +57,7 @@ def fashion_mnist32(split: str) -> Labelled:
 
 
 def labelled(
-    images: ArrayLike | Tensor,
-    labels: ArrayLike | Tensor,
-    *,
-    value_range: tuple[float, float] | None = None,
-    multiple: int = 1,
+    images: ArrayLike, labels: ArrayLike, *, value_range: tuple[float, float] | None = None, multiple: int = 1
 ) -> Labelled:
     """Your own images and labels, checked and brought into the form that networks and `batches` take.
 
@@ -81,15 +76,16 @@ def labelled(
     return Labelled(pad(x, edges, value=0 if x.dtype == torch.uint8 else -1), _classes(labels, len(x)))
 
 
-def _pixels(images: ArrayLike | Tensor, value_range: tuple[float, float] | None) -> Tensor:
+def _pixels(images: ArrayLike, value_range: tuple[float, float] | None) -> Tensor:
     """Images as (N, C, H, W), uint8 or float32 in [-1, 1]."""
     x = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images, order="C"))
     x = x[:, None] if x.ndim == 3 else x
     if x.ndim != 4 or not x.numel():
         raise ValueError(f"images must have shape (N, H, W) or (N, C, H, W); got {tuple(x.shape)}")
-    least, most = x.min().item(), x.max().item()
-    lo, hi = (-1.0, 1.0) if value_range is None else value_range
-    if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
+    came = f"{x.min().item():.4g} to {x.max().item():.4g}"
+    advice = "value_range=(lo, hi) says what black and white are"
+    lo, hi = (-1, 1) if value_range is None else value_range
+    if not -math.inf < lo < hi < math.inf:
         raise ValueError(f"value_range must be (lo, hi), finite and lo < hi; got {value_range}")
     if value_range is not None:
         x = (x.float() - lo) * (2 / (hi - lo)) - 1
@@ -97,18 +93,14 @@ def _pixels(images: ArrayLike | Tensor, value_range: tuple[float, float] | None)
         return x
     elif not x.is_floating_point():
         raise TypeError(f"images must be uint8 or float, or come with their value_range=(lo, hi); got {x.dtype}")
-    elif least >= 0:
-        raise ValueError(
-            f"images from {least:.4g} to {most:.4g} have no value below 0, but black is -1 here. value_range=(lo, hi) "
-            "says what black and white are, for example (0, 1)"
-        )
+    elif x.min() >= 0:
+        raise ValueError(f"images from {came} have no value below 0, but black is -1 here. {advice}, such as (0, 1)")
     if not x.abs().max() <= 1 + SLACK:  # written so that NaN fails too
-        wanted = f"images must lie in [{lo:g}, {hi:g}]; got {least:.4g} to {most:.4g}"
-        raise ValueError(f"{wanted}. value_range=(lo, hi) says what black and white are")
+        raise ValueError(f"images must lie in [{lo:g}, {hi:g}]; got {came}. {advice}")
     return x.float().clamp(-1, 1)
 
 
-def _classes(labels: ArrayLike | Tensor, n: int) -> Tensor:
+def _classes(labels: ArrayLike, n: int) -> Tensor:
     """Labels as int64 (n,), all of 0..K-1."""
     array = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     advice = "numpy.unique(labels, return_inverse=True)[1] numbers any others so"
@@ -127,8 +119,8 @@ def _classes(labels: ArrayLike | Tensor, n: int) -> Tensor:
 
 
 def _check_split(split: str) -> None:
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {split!r}")
+    if split not in ("train", "test"):
+        raise ValueError(f"split must be one of train, test; got {split!r}")
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -142,10 +134,7 @@ def to_uint8(x: Tensor) -> Tensor:
 
 
 def balanced_subset(data: Labelled, n: int, seed: int = 0) -> Labelled:
-    """n images of `data` drawn at random, the classes balanced as in `balanced_labels`, with their labels.
-
-    Raises ValueError for more than `data` can balance.
-    """
+    """n images of `data` drawn at random, their labels `balanced_labels`. Raises ValueError for more than it has."""
     labels = data.labels.cpu()
     counts = labels.bincount()
     most = len(counts) * counts.min().item()
@@ -155,8 +144,7 @@ def balanced_subset(data: Labelled, n: int, seed: int = 0) -> Labelled:
     y = balanced_labels(n, len(counts))
     chosen = torch.empty_like(y)
     for k in range(len(counts)):
-        wanted = (y == k).nonzero()[:, 0]
-        chosen[wanted] = order[labels[order] == k][: len(wanted)]
+        chosen[y == k] = order[labels[order] == k][: (y == k).sum()]
     return Labelled(data.images[chosen.to(data.images.device)], y.to(data.labels.device))
 
 

@@ -14,8 +14,8 @@ class PowerAverage:
     spread is 8% of the training so far. Analyzing and Improving the Training Dynamics of Diffusion Models
     (2024), section 3.1, https://arxiv.org/abs/2312.02696.
 
-    `module` is the averaged model, a copy of `model`; `update(model)` takes in the weights after step n = 1, 2, ...
-    Buffers are copied as they are. The weight of the mean is a number of Python's, so no device has to be waited for.
+    `module` is the averaged copy of a model, with the latest buffers; `update(model)` takes in the weights after step
+    n = 1, 2, ... The weight of the mean is a number of Python's, so no device has to be waited for.
     """
 
     def __init__(self, model: nn.Module, gamma: float = 9.0) -> None:
@@ -23,21 +23,16 @@ class PowerAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take in the present weights of `model`; the first time they are the mean."""
         self.n += 1
-        mean, new = list(self.module.parameters()), list(model.parameters())
-        if self.n == 1:
-            torch._foreach_copy_(mean, new)
-        else:  # 1 - (1 - 1/n)^(gamma + 1), without losing digits where n is large
-            torch._foreach_lerp_(mean, new, -math.expm1((self.gamma + 1) * math.log1p(-1 / self.n)))
+        # 1 - (1 - 1/n)^(gamma + 1), without losing digits where n is large
+        share = 1.0 if self.n == 1 else -math.expm1((self.gamma + 1) * math.log1p(-1 / self.n))
+        torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), share)
         if buffers := list(self.module.buffers()):
             torch._foreach_copy_(buffers, list(model.buffers()))
 
     def state_dict(self) -> dict:
-        """The averaged weights, and of how many they are the average."""
         return {"module": self.module.state_dict(), "n": self.n}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from what `state_dict` gave."""
         self.module.load_state_dict(state["module"])
         self.n = state["n"]

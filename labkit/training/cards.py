@@ -1,7 +1,4 @@
-"""What the card of a model says, in one schema for whoever writes and whoever reads it.
-
-`Details.of(card)` reads `card.details`: how the network is made, how it was trained and what it scores.
-"""
+"""What the card of a model says, in one schema for whoever writes and whoever reads it."""
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -23,10 +20,8 @@ SPELLED = {"kind": "class", "started_from": "started from"}  # keys on a card th
 
 @dataclass(frozen=True)
 class Network:
-    """How a network is built, what it predicts and on which path.
-
-    `kind` is a key of ARCHITECTURES and `path` one of SCHEDULES; `predicts` is velocity, score, eps or z. A classifier
-    has neither path nor prediction.
+    """How a network is built, `kind` a key of ARCHITECTURES; what it predicts (velocity, score, eps or z), and on which
+    path, a key of SCHEDULES. A classifier has neither prediction nor path.
     """
 
     kind: str
@@ -50,10 +45,8 @@ class Network:
 
 @dataclass(frozen=True)
 class Training:
-    """One training: what was asked for, what it took, and after which other one (None: from random weights).
-
-    `seconds` are those of the loop, `precision` that of the forward passes, `started` the day; an earlier training also
-    has the `sha256` of the weights that came of it.
+    """One training: what was asked for, what it took (`precision` in forward passes, `seconds` in the loop, the day it
+    `started`), and which earlier one it started from (None: random weights), with the `sha256` of what came of that.
     """
 
     batch_size: int
@@ -75,9 +68,8 @@ class Training:
 
 @dataclass(frozen=True)
 class Details:
-    """All that the card of a model says beside title, source and licence.
-
-    `figures` are what it scores by the measure of its own training, `measured` what judges found.
+    """What a model's card says beside title, source and licence: `figures` by the measure of its own training, and what
+    judges `measured`.
     """
 
     model: Network

@@ -10,11 +10,8 @@ from labkit.base.files import atomic_write
 
 
 class Checkpoint:
-    """All of a training that changes, to be saved to one file and loaded from it.
-
-    Arguments:
-        parts: {name: part}; each part has `state_dict()` and `load_state_dict(state)`, as modules and optimisers do.
-        settings: plain values that must be the same for a training to go on.
+    """All of a training that changes: `parts` {name: part} with `state_dict()` and `load_state_dict(state)` each, as
+    modules and optimisers have them, and `settings`, plain values that must be the same for a training to go on.
     """
 
     def __init__(self, parts: dict[str, Any], settings: dict[str, Any]) -> None:
@@ -63,12 +60,10 @@ class RandomState:
         self.on = on
 
     def state_dict(self) -> dict:
-        """The states of the generators."""
         cuda = {"cuda": torch.cuda.get_rng_state(self.on)} if self.on.type == "cuda" else {}
         return {"cpu": torch.get_rng_state()} | cuda
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from what `state_dict` gave, here or on another device."""
         torch.set_rng_state(state["cpu"])
         if "cuda" in state and self.on.type == "cuda":
             torch.cuda.set_rng_state(state["cuda"], self.on)

@@ -41,7 +41,6 @@ class History:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps taken."""
         return len(self.losses)
 
     def mean(self, last: int = 50) -> float:
@@ -51,11 +50,9 @@ class History:
         return sum(self.losses[-last:]) / len(self.losses[-last:])
 
     def state_dict(self) -> dict:
-        """What a checkpoint keeps of it."""
         return {"losses": self.losses, "seconds": self.seconds, "precision": self.precision}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from what `state_dict` gave."""
         self.losses, self.seconds, self.precision = list(state["losses"]), state["seconds"], state["precision"]
 
 
@@ -75,35 +72,29 @@ def fit(
     resume: Path | str | None = None,
     progress: bool = True,
 ) -> History:
-    """Train `model` in place and return its `History`, with the averaged model in `history.ema`.
+    """Train `model` in place by AdamW and return its `History`, with the averaged model in `history.ema`.
 
-    Forward passes run in the device's fast precision, weights stay float32: see `labkit.base.runtime.half_precision`.
+    Forward passes run in the device's fast precision (`labkit.base.runtime.half_precision`), weights stay float32. A
+    model whose weights are all frozen, as `load_pretrained` gives it, is thawed.
 
     Arguments:
-        model: any network; one whose weights are all frozen, as `load_pretrained` gives it, is thawed.
         loss_fn: `loss_fn(model, z, y)` -> scalar; its randomness is torch's global one.
         stream: yields `(z, y)` on the model's device, at least `steps` times; with `state_dict` and `load_state_dict`
             if training is to be resumed (`labkit.data.batches` and `draws` have them).
         steps: optimiser steps in all, those before a resume included.
-        lr: AdamW's largest learning rate, reached after `warmup` steps (default 5% of all) and then falling to 0.
-        clip: largest norm of the gradient.
-        ema_gamma: exponent of the averaging rule, see `PowerAverage`.
-        checkpoint: file that is replaced at the end, and after every `checkpoint_seconds` (the clock is read every 50
-            steps).
+        lr: the largest learning rate, reached after `warmup` steps (default 5% of all) and then falling to 0.
+        clip: largest norm of the gradient; ema_gamma: see `PowerAverage`.
+        checkpoint: file that is replaced at the end, and every `checkpoint_seconds` (looked at after each 50 steps).
         resume: a checkpoint of the same training to continue from; on the CPU the result equals an uninterrupted run.
-        progress: show a bar.
-    Raises ValueError or TypeError for arguments out of range, and for conditions, a first batch or a checkpoint that do
-    not fit; RuntimeError if the loss or the gradient is no longer finite, naming the step: the last good checkpoint
-    stays.
+    Raises ValueError or TypeError for arguments, conditions, first batch or checkpoint that do not fit; RuntimeError
+    with the step whose loss or gradient is not finite: the last good checkpoint stays.
     """
     warmup = max(1, int(steps) // 20) if warmup is None else warmup
-    settings = {"steps": steps, "lr": lr, "warmup": warmup, "weight_decay": weight_decay}
-    settings |= {"clip": clip, "ema_gamma": ema_gamma}
+    settings = dict(steps=steps, lr=lr, warmup=warmup, weight_decay=weight_decay, clip=clip, ema_gamma=ema_gamma)
     _check_settings(**settings)
     on = next(model.parameters()).device
     state = None if resume is None else read_checkpoint(Path(resume))
-    half = _precision(model, on, state)
-    _prepare(model, channels_last=on.type != "cpu" or half is None)  # bfloat16 convolutions on a CPU are faster without
+    half = _prepare(model, on, state)
 
     fused = on.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=fused)
@@ -154,56 +145,56 @@ def fit(
 def _check_settings(*, steps: int, warmup: int, weight_decay: float, **positive: float) -> None:
     if not isinstance(steps, int) or steps < 1 or not 0 < warmup <= steps:
         raise ValueError(f"steps must be at least 1 and warmup in 1..steps; got steps={steps}, warmup={warmup}")
-    if not (math.isfinite(weight_decay) and weight_decay >= 0):
+    if not 0 <= weight_decay < math.inf:
         raise ValueError(f"weight_decay must be finite and at least 0; got {weight_decay}")
     for name, value in positive.items():
-        if not (math.isfinite(value) and value > 0):
+        if not 0 < value < math.inf:
             raise ValueError(f"{name} must be finite and positive; got {value}")
 
 
-def _precision(model: nn.Module, on: torch.device, state: dict | None) -> torch.dtype | None:
-    """The dtype of forward passes: on the CPU a resumed training keeps its own, and comes to the same weights."""
-    if state is not None and on.type == "cpu":
-        return PRECISIONS[state["parts"]["history"]["precision"]]
+def _prepare(model: nn.Module, on: torch.device, state: dict | None) -> torch.dtype | None:
+    """Thaw a model that is frozen as a whole, choose the dtype of forward passes and lay 4-D weights out for it."""
     weights = list(model.parameters())
-    return half_precision(on, heavy=any(p.ndim >= 4 for p in weights) or sum(p.numel() for p in weights) >= HEAVY)
-
-
-def _prepare(model: nn.Module, *, channels_last: bool) -> None:
-    """Thaw a model that is frozen as a whole, and lay its 4-D weights out for faster convolutions."""
-    if not any(p.requires_grad for p in model.parameters()):
+    if not any(p.requires_grad for p in weights):
         model.requires_grad_(True)
-    for p in model.parameters():
-        if channels_last and p.ndim == 4:
+    if state is not None and on.type == "cpu":  # resumed in the dtype it had, it comes to the same weights
+        half = PRECISIONS[state["parts"]["history"]["precision"]]
+    else:
+        half = half_precision(on, heavy=any(p.ndim >= 4 for p in weights) or sum(p.numel() for p in weights) >= HEAVY)
+    for p in weights:
+        if p.ndim == 4 and (on.type != "cpu" or half is None):  # bfloat16 convolutions on a CPU are faster without
             p.data = p.data.to(memory_format=torch.channels_last)
+    return half
 
 
 def _checked(stream: Stream, model: nn.Module, on: torch.device, done: int) -> Iterator[tuple[Tensor, Condition]]:
-    """The stream, of which conditions and first batch are looked at, value by value; `done` steps are behind it."""
-    null = getattr(model, "null", None)
-    if null is None and getattr(model, "num_classes", None):  # a classifier
-        null = model.num_classes - 1
-
-    def look(y: Condition | None, n: int) -> None:
-        if y is not None:  # labels are moved to where their values can be seen
-            check_condition(each(lambda part: part.cpu() if part.ndim == 1 else part, y), n, null)
-
-    if hasattr(stream, "data") and hasattr(stream, "y"):
-        look(stream.y, len(stream.data))
+    """The stream, looked at value by value before its first batch is used; `done` steps are behind it."""
     for step, (z, y) in enumerate(stream):
         if step == 0:
-            if not z.is_floating_point():
-                raise TypeError(
-                    f"z must be floating-point; the stream yields {z.dtype}. `to_float` converts uint8 images"
-                )
-            if not z.isfinite().all():
-                raise ValueError("z must be finite; the first batch of the stream has NaN or infinity in it")
-            if z.device.type != on.type:
-                raise ValueError(f"z must be on the model's device, {on}; the stream yields it on {z.device}")
-            look(y, len(z))
+            _check_data(z, on)
+            _check_told(model, y, len(z))
+            if hasattr(stream, "data") and hasattr(stream, "y"):
+                _check_told(model, stream.y, len(stream.data))
         yield z, y
         done += 1
     raise ValueError(f"the stream ended after {done} steps; it must last for all of them")
+
+
+def _check_data(z: Tensor, on: torch.device) -> None:
+    if not z.is_floating_point():
+        raise TypeError(f"z must be floating-point; the stream yields {z.dtype}. `to_float` converts uint8 images")
+    if not z.isfinite().all():
+        raise ValueError("z must be finite; the first batch of the stream has NaN or infinity in it")
+    if z.device.type != on.type:
+        raise ValueError(f"z must be on the model's device, {on}; the stream yields it on {z.device}")
+
+
+def _check_told(model: nn.Module, y: Condition | None, n: int) -> None:
+    null = getattr(model, "null", None)
+    if null is None and getattr(model, "num_classes", None):  # a classifier
+        null = model.num_classes - 1
+    if y is not None:  # labels are moved to where their values can be seen
+        check_condition(each(lambda part: part.cpu() if part.ndim == 1 else part, y), n, null)
 
 
 def _read(rows: list[Tensor], history: History, scaled: bool) -> None:
@@ -213,7 +204,7 @@ def _read(rows: list[Tensor], history: History, scaled: bool) -> None:
     """
     for loss, norm in torch.stack(rows).tolist():
         if not (math.isfinite(loss) and (scaled or math.isfinite(norm))):
-            what = "loss" if not math.isfinite(loss) else "gradient"
+            what = "gradient" if math.isfinite(loss) else "loss"
             raise RuntimeError(
                 f"the {what} is not finite at step {history.steps + 1}: training stops there, and the last checkpoint, "
                 "if any, is from before. Lower lr, or look for a division by zero in the loss"

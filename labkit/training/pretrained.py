@@ -16,8 +16,8 @@ def names() -> list[str]:
 def load_pretrained(name: str, device: torch.device | str | None = None) -> tuple[nn.Module, Card]:
     """Load a shipped model, frozen and in eval mode: `(model with its averaged weights, card)`.
 
-    A generator gives the velocity, whatever its network predicts: the card says what, and on which path. The card also
-    says how it was trained and what it scored: `labkit.training.Details.of(card)`. `device` defaults to the CPU.
+    A generator gives the velocity, whatever its network predicts. `labkit.training.Details.of(card)` says what that is,
+    how it was trained and what it scored. `device` defaults to the CPU.
     Raises ValueError for a name that does not ship, and for a damaged or foreign weights file.
     """
     network, card = load_network(name, device)
@@ -41,9 +41,9 @@ def load_network(name: str, device: torch.device | str | None = None) -> tuple[n
 
 
 def save_pretrained(name: str, network: nn.Module, card: Card) -> Card:
-    """Write a network's weights and card into the assets. `card.details["model"]` describes it, see `cards.Network`.
+    """Write a network's weights and card into the assets.
 
-    Raises ValueError, before anything is written, if the weights do not fit what the card describes.
+    Raises ValueError, before that, if `card.details["model"]`, a `cards.Network`, does not describe the network.
     """
     try:
         network_of(card).build().load_state_dict(network.state_dict())

@@ -17,9 +17,7 @@ LOSSES = {"velocity": cfm_loss, "eps": eps_loss, "score": dsm_loss}
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is made and trained: a generator with a share `drop` of its conditions dropped, for guidance, and a
-    classifier on images moved by up to `jitter`.
-    """
+    """How a model is made and trained: with a share `drop` of conditions dropped, or images moved by up to `jitter`."""
 
     title: str
     network: Network
@@ -30,17 +28,16 @@ class Recipe:
     jitter: float | None = None
 
     def loss_fn(self) -> LossFn:
-        """The loss that `fit` takes."""
         if self.network.predicts is None:
             return classification_loss(self.jitter or 0.0)
         return flow_loss(self.network.gaussian_path(), self.drop or 0.0, self.network.predicts)
 
 
 def flow_loss(path: GaussianPath | None = None, drop: float = 0.1, predicts: str = "velocity") -> LossFn:
-    """The loss of a conditional model that predicts velocity, eps or score on `path` (default: the linear one).
+    """The loss of a model that predicts velocity, eps or score (else ValueError) on `path` (default: the linear one).
 
-    A share `drop` of the conditions is replaced by the model's null, so that the model can be guided. A model made
-    without conditions is told none. Raises ValueError for another prediction.
+    A share `drop` of the conditions is replaced by the model's null, so that the model can be guided; a model made
+    without conditions is told none.
     """
     if predicts not in LOSSES:
         raise ValueError(f"predicts must be one of {', '.join(LOSSES)}; got {predicts!r}")
@@ -56,11 +53,7 @@ def flow_loss(path: GaussianPath | None = None, drop: float = 0.1, predicts: str
 
 def classification_loss(amount: float) -> LossFn:
     """The loss of a classifier of images that are moved a little, see `jitter`."""
-
-    def loss_fn(model: nn.Module, z: Tensor, y: Tensor) -> Tensor:
-        return cross_entropy(model(jitter(z, amount)), y)
-
-    return loss_fn
+    return lambda model, z, y: cross_entropy(model(jitter(z, amount)), y)
 
 
 def jitter(z: Tensor, amount: float) -> Tensor:

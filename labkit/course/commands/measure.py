@@ -5,8 +5,7 @@ For a judge: what real digits score against real digits, onto its card. For a ge
 
 from dataclasses import replace
 
-from labkit.base.files import FOLDER, Card, write_card
-from labkit.base.provenance import provenance
+from labkit.base.files import FOLDER, Card, provenance, write_card
 from labkit.base.runtime import device, seeded_noise
 from labkit.data.images import balanced_labels
 from labkit.measure.judge import Judge, real_quality
@@ -19,10 +18,7 @@ REAL_COUNTS = (500, 1_000, 2_000, 10_000)
 
 
 def measure(name: str) -> Card:
-    """Judge the shipped model `name`, a judge or a generator, and return its card with the figures.
-
-    Raises ValueError for a name that does not ship.
-    """
+    """Judge a shipped model and return its card with the figures. Raises ValueError for a name that does not ship."""
     predicts = network_of(load_pretrained(name)[1]).predicts
     return real_figures(name) if predicts is None else headlines(name)
 

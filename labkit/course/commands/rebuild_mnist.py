@@ -17,7 +17,7 @@ MD5 = {  # of the unpacked files, as published
 
 
 def rebuild_mnist(folder: Path, target: Path = FOLDER / "mnist.npz", *, published: bool = True) -> Path:
-    """Read the four idx files (plain or .gz) in `folder` and write `target` with its card; returns `target`.
+    """Write the four idx files (plain or .gz) in `folder` to `target`, with its card; returns `target`.
 
     Raises ValueError if a file is missing, is no idx file, or (unless `published` is False) is not the published one:
     other data sets use the same file names.
@@ -28,14 +28,12 @@ def rebuild_mnist(folder: Path, target: Path = FOLDER / "mnist.npz", *, publishe
             raise ValueError(f"{FILES[part]} in {folder} is not MNIST's: its md5 sum is not the published {md5}")
     with atomic_write(target) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    write_card(
-        target,
-        Card(
-            title="MNIST: 70,000 handwritten digits, 28x28, all of the train and test sets",
-            source="Yann LeCun, Corinna Cortes, Christopher J. C. Burges: The MNIST database of handwritten digits "
-            "(1998); packed without change from the four original idx files",
-            licence="CC BY-SA 3.0 (Yann LeCun and Corinna Cortes), https://creativecommons.org/licenses/by-sa/3.0/",
-            details={"arrays": {key: list(value.shape) for key, value in arrays.items()}},
-        ),
+    card = Card(
+        title="MNIST: 70,000 handwritten digits, 28x28, all of the train and test sets",
+        source="Yann LeCun, Corinna Cortes, Christopher J. C. Burges: The MNIST database of handwritten digits (1998); "
+        "packed without change from the four original idx files",
+        licence="CC BY-SA 3.0 (Yann LeCun and Corinna Cortes), https://creativecommons.org/licenses/by-sa/3.0/",
+        details={"arrays": {key: list(value.shape) for key, value in arrays.items()}},
     )
+    write_card(target, card)
     return target

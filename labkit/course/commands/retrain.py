@@ -6,8 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from labkit.base.files import FOLDER, Card, write_card
-from labkit.base.provenance import provenance
+from labkit.base.files import FOLDER, Card, provenance, write_card
 from labkit.base.runtime import device, profile, seed_everything
 from labkit.data.images import mnist32
 from labkit.data.stream import batches
@@ -66,15 +65,13 @@ def retrain(
     settings = {key: getattr(recipe, key) for key in ("batch_size", "steps", "lr", "drop", "jitter")} | {"seed": seed}
     took = {"precision": history.precision, "seconds": round(history.seconds), "profile": profile()} | began
     loss = {"train loss, mean of the last 1000 steps (raw weights)": round(history.mean(1000), 5)}
-    details = Details(
-        model=recipe.network,
-        parameters=sum(p.numel() for p in history.ema.parameters()),
-        trained=Training(**settings, **took, started_from=earlier),
-        figures=loss | held_out_figures(history.ema, recipe.network),
-    )
+    parameters = sum(p.numel() for p in history.ema.parameters())
+    trained = Training(**settings, **took, started_from=earlier)
+    figures = loss | held_out_figures(history.ema, recipe.network)
     source = f"python -m labkit retrain {name}, on the 60,000 MNIST training images in labkit/assets/mnist.npz"
     licence = "MIT; the training images are CC BY-SA 3.0 (Yann LeCun and Corinna Cortes)"
-    return save_pretrained(name, history.ema, Card(recipe.title, source, licence, details.to_dict()))
+    details = Details(recipe.network, parameters, trained, figures).to_dict()
+    return save_pretrained(name, history.ema, Card(recipe.title, source, licence, details))
 
 
 def held_out_figures(network: nn.Module, made: Network) -> dict[str, float]:
@@ -84,14 +81,12 @@ def held_out_figures(network: nn.Module, made: Network) -> dict[str, float]:
     """
     here = deepcopy(network).cpu()
     if made.predicts is None:
-        wrong = {"wrong of the 10,000 test images": count_wrong(network)}
-        return wrong | {"wrong of the first 1,000 test images": count_wrong(here, limit=1000)}
+        whole, first = count_wrong(network), count_wrong(here, limit=1000)
+        return {"wrong of the 10,000 test images": whole, "wrong of the first 1,000 test images": first}
     path = made.gaussian_path()
-    everywhere, first = (convert(model, path, made.predicts) for model in (network, here))
-    return {
-        "test loss (EMA weights)": round(held_out_loss(everywhere, path), 5),
-        "test loss, first 1,000 images": round(held_out_loss(first, path, limit=1000), 5),
-    }
+    whole = held_out_loss(convert(network, path, made.predicts), path)
+    first = held_out_loss(convert(here, path, made.predicts), path, limit=1000)
+    return {"test loss (EMA weights)": round(whole, 5), "test loss, first 1,000 images": round(first, 5)}
 
 
 def renew_figures(name: str) -> Card:
