@@ -31,12 +31,10 @@ def field_error(
     with_labels: bool = False,
     generator: torch.Generator | None = None,
 ) -> FieldError:
-    """sqrt(E|model - truth|^2 / E|truth|^2) with x from p_t, at the middles of `times` equal intervals of [0, t_max].
+    """sqrt(E|model - truth|^2 / E|truth|^2) at the middles of `times` equal parts of [0, t_max], n points x at each.
 
-    Arguments:
-        model: what is judged, called as model(x, t) or, `with_labels`, as model(x, t, y) with x from p_t(. | y).
-        exact: the law of the data; `truth` is its velocity unless given (its score, for example).
-        n: points at every time.
+    `model` and `truth` (default: the exact velocity) are called as model(x, t) with x from p_t, or, `with_labels`, as
+    model(x, t, y) with x from p_t(. | y).
     """
     if times < 1 or n < 1:
         raise ValueError(f"times and n must be at least 1; got {times} and {n}")
@@ -59,23 +57,23 @@ def cloud_quality(x: Tensor, y: Tensor, exact: ExactMarginal) -> Quality:
     """Accuracy and spread of points x (B, d) at t=1 that were asked to be of the classes y (B,).
 
     A point is right if its class is the most probable one given the point; where classes overlap, real data misses too.
-    The spread looks at classes with two points or more, and is None where there are none.
-    Raises ValueError for labels of no class.
+    The spread looks at classes of two points or more, and is None without. Raises ValueError for labels of no class.
     """
     check_labels(y, len(x), largest=exact.num_classes - 1)
     right = (exact.class_logits(x, x.new_ones(len(x))).argmax(dim=1) == y).sum().item()
     seen, true = 0.0, 0.0
-    for label, count in zip(*(part.tolist() for part in y.unique(return_counts=True)), strict=True):
-        if count > 1:
-            seen += count * x[y == label].var(dim=0).sum().item()  # unbiased: / (count - 1)
-            true += count * _class_variance(exact, label)
+    for label in y.unique().tolist():
+        own = x[y == label]
+        if len(own) > 1:
+            seen += len(own) * own.var(dim=0).sum().item()  # unbiased: / (n - 1)
+            true += len(own) * _class_variance(exact, label)
     return Quality(len(x), share(right, len(x)), (seen / true) ** 0.5 if true else None)
 
 
 def _class_variance(exact: ExactMarginal, label: int) -> float:
     """tr Cov(z | y) of a class: the components' own variances plus that of their means."""
     own = exact.labels == label
-    weights = exact.mixture.weights[own] / exact.mixture.weights[own].sum()
-    means = exact.mixture.means[own]
+    weights, means = exact.mixture.weights[own], exact.mixture.means[own]
+    weights = weights / weights.sum()
     centred = means - weights @ means
     return (weights @ (exact.mixture.eigenvalues[own].sum(1) + centred.square().sum(1))).item()

@@ -12,12 +12,10 @@ from labkit.flow.paths import GaussianPath
 def held_out_loss(
     model: nn.Module, path: GaussianPath, data: Labelled | None = None, *, limit: int | None = None, chunk: int = 1000
 ) -> float:
-    """CFM loss with labels on `data`, at times on a fixed uniform grid and with noise from seed 0.
+    """CFM loss, told the labels, of a model that gives a velocity on `path`, with noise from seed 0.
 
-    Arguments:
-        model: gives a velocity on `path`.
-        data: images and labels (default: the MNIST test images), of which the first `limit` count (default: all).
-        chunk: images at a time; each chunk has a grid of its own.
+    The first `limit` images of `data` count (default: all MNIST test images), `chunk` at a time, and each chunk has its
+    own uniform grid of times.
     """
     generator, total = torch.Generator().manual_seed(0), 0.0
     images, labels = _first(data, limit)

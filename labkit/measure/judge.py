@@ -25,7 +25,7 @@ K = 5  # neighbours of density and coverage
 
 
 class Reading(NamedTuple):
-    """What a judge saw in images: the class that each shows (B,) int64, and its features (B, d); on the CPU."""
+    """What a judge saw in images, on the CPU: the class that each one shows (B,) int64, and its features (B, d)."""
 
     shown: Tensor
     features: Tensor
@@ -35,10 +35,7 @@ class Judge:
     """A frozen classifier, and the `real` images, none of its training, that samples are compared with.
 
     Images x are (B, C, H, W), float in [-1, 1] or uint8, on any device; labels y are (B,) int64, of the real classes.
-
-    Arguments:
-        model: `features(x)` -> (B, d), and `head` makes logits (B, K) of them, as `ConvNet` and `ResNet` do.
-        card: the card of the model, if it has one.
+    The model's `features(x)` are (B, d), and its `head` makes logits (B, K) of them, as in `ConvNet` and `ResNet`.
     """
 
     def __init__(self, model: nn.Module, real: Labelled, *, card: Card | None = None, chunk: int = 100) -> None:
@@ -48,27 +45,18 @@ class Judge:
 
     @classmethod
     def pretrained(cls, name: str = "mnist-judge", device: torch.device | str | None = None) -> "Judge":
-        """The judge of digits that ships, or `mnist-judge-2`, the second opinion; real images are MNIST's test split.
-
-        Raises ValueError for another name.
-        """
+        """The judge of digits that ships, or `mnist-judge-2`; real images: MNIST's test split. ValueError otherwise."""
         model, card = load_pretrained(name, device)
         return cls(model, mnist32("test"), card=card)
 
     @classmethod
     def train(
-        cls,
-        train: Labelled,
-        test: Labelled,
-        *,
-        steps: int = 600,
-        widths: tuple[int, ...] = (24, 48, 96),
-        seed: int = 0,
+        cls, train: Labelled, test: Labelled, *, steps: int = 600, widths: tuple[int, ...] = (24, 48, 96), seed: int = 0
     ) -> "Judge":
         """A judge of one's own data: a small `ResNet`, trained where `train` lies, that compares with `test`.
 
-        Images are at least 8 pixels wide and high, and no image is in both sets; `test_accuracy` says how far to trust
-        the judge. Each of the `widths`, the channels of the network, halves the grid.
+        Each of the `widths`, the channels of the network, halves the grid: images are at least 8 pixels wide and high.
+        No image is in both sets, so that `test_accuracy` says how far to trust the judge.
         Raises ValueError for sets that differ in the shape of their images.
         """
         if train.images.shape[1:] != test.images.shape[1:]:
@@ -104,20 +92,20 @@ class Judge:
 
     @property
     def test_accuracy(self) -> Share:
-        """The share of the real images that the judge gets right, of which it has seen none in training."""
+        """The share of the real images that the judge gets right."""
         return self.accuracy(self.real_reading, self.real.labels)
 
     def measure(self, x: Tensor | Reading, y: Tensor) -> Quality:
         """Every figure of images x, or of what `read` saw in them, that were asked to be of the classes y (B,).
 
         Density and coverage compare with as many real images of each class as y asks for, or all that there are;
-        with fewer than 6 on either side they are None. Spread and the Vendi score look at the classes with two images
-        or more, and are None where there are none.
+        with fewer than 6 on either side they are None. Spread and the Vendi score look at classes of two images or
+        more, and are None without.
         Raises ValueError for labels beyond the real ones, for fewer than 2 images, and for images that are not finite.
         """
         reading, y = self._read(x, y)
-        features, real = reading.features, self.real_reading.features
-        distance, (spread, vendi) = frechet_distance(real, features), self._diversity(features, y)
+        features = reading.features
+        distance, (spread, vendi) = frechet_distance(self.real_reading.features, features), self._diversity(features, y)
         return Quality(len(y), self.accuracy(reading, y), spread, distance, *self._density_coverage(features, y), vendi)
 
     def _read(self, x: Tensor | Reading, y: Tensor) -> tuple[Reading, Tensor]:
@@ -138,9 +126,8 @@ class Judge:
             real = self.real_reading.features[torch.cat(chosen)]
             self._references[counts] = real, neighbour_radii(real, K) if len(real) > K else None
         real, radii = self._references[counts]
-        if min(len(real), len(features)) <= K:
-            return None, None
-        return density_coverage(real, features, K, radii=radii)
+        few = min(len(real), len(features)) <= K
+        return (None, None) if few else density_coverage(real, features, K, radii=radii)
 
     def _diversity(self, features: Tensor, y: Tensor) -> tuple[float | None, float | None]:
         """Spread and Vendi score within classes, beside those of the real images."""
@@ -157,8 +144,5 @@ class Judge:
 
 
 def real_quality(judge: Judge, n: int, seed: int = 0) -> Quality:
-    """What n real digits score: training images, the classes balanced, against the test images.
-
-    It is also what a generator would score that had learned the training set by heart.
-    """
+    """What n real training digits score, the classes balanced: as would a generator that knew them all by heart."""
     return judge.measure(*balanced_subset(mnist32("train"), n, seed))

@@ -16,10 +16,7 @@ ROWS = 512  # of a matrix of distances that are held at a time: 10,000 against 1
 
 
 class Share(NamedTuple):
-    """A share in [0, 1] of `n`, with its confidence interval low..high; as text "97.4% (97.1% to 97.7%)".
-
-    A format says how each number is written: `f"{share:.2%}"`.
-    """
+    """A share in [0, 1] of `n` with a confidence interval low..high: "97.4% (97.1% to 97.7%)", or as f"{share:.2%}"."""
 
     value: float
     low: float
@@ -42,10 +39,9 @@ class DensityCoverage(NamedTuple):
 
 
 def share(successes: int, n: int, confidence: float = 0.95) -> Share:
-    """`successes` out of `n` >= 1 with Wilson's score interval, which stays within [0, 1].
+    """`successes` out of `n`, 0 <= successes <= n >= 1 (or ValueError), with Wilson's interval, which stays in [0, 1].
 
     Probable Inference, the Law of Succession, and Statistical Inference (1927).
-    Raises ValueError unless 0 <= successes <= n and 0 < confidence < 1.
     """
     if not (n >= 1 and 0 <= successes <= n and 0 < confidence < 1):
         raise ValueError(f"need 0 <= successes <= n, n >= 1, 0 < confidence < 1; got {successes}, {n}, {confidence}")
@@ -60,7 +56,6 @@ def sliced_w2(x: Tensor, y: Tensor, *, projections: int = 128, generator: torch.
     """Sliced Wasserstein-2 distance of clouds x (n, d) and y (m, d): root mean square of W2 over random directions.
 
     On a line W2 matches quantiles: W2^2 = integral of |F_x^-1(q) - F_y^-1(q)|^2 dq, here exact for any n and m.
-    `projections` unit vectors are drawn; give a `generator` for a repeatable figure.
     Sliced and Radon Wasserstein Barycenters of Measures (2015), https://hal.science/hal-00881872.
     """
     _check_clouds(x, y)
@@ -68,13 +63,11 @@ def sliced_w2(x: Tensor, y: Tensor, *, projections: int = 128, generator: torch.
     directions = (directions / directions.norm(dim=0)).to(x.device)
     a, b = (x.double() @ directions).sort(dim=0).values, (y.double() @ directions).sort(dim=0).values
     # Both quantile functions are steps: constant between neighbouring levels of the merged grid i/n, j/m.
-    steps = [torch.arange(1, n + 1, dtype=torch.float64) / n for n in (len(a), len(b))]
-    levels = torch.cat(steps).sort().values
+    sizes = len(a), len(b)
+    levels = torch.cat([torch.arange(1, n + 1, dtype=a.dtype, device=a.device) / n for n in sizes]).sort().values
     widths = levels.diff(prepend=levels.new_zeros(1))
-    middle = levels - widths / 2
-    i, j = (middle * len(a)).long().clamp_max(len(a) - 1), (middle * len(b)).long().clamp_max(len(b) - 1)
-    squares = (a[i.to(x.device)] - b[j.to(x.device)]).square()
-    return (widths[:, None].to(x.device) * squares).sum(0).mean().sqrt().item()
+    i, j = (((levels - widths / 2) * n).long().clamp_max(n - 1) for n in sizes)
+    return (widths[:, None] * (a[i] - b[j]).square()).sum(0).mean().sqrt().item()
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
@@ -85,8 +78,8 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
     https://arxiv.org/abs/1706.08500.
     """
     _check_clouds(real, fake)
-    (mean_1, cov_1), (mean_2, cov_2) = ((f.double().mean(0), torch.cov(f.double().T)) for f in (real, fake))
-    cov_1, cov_2 = (c.reshape(real.shape[1], real.shape[1]) for c in (cov_1, cov_2))
+    sets = real.double(), fake.double()
+    (mean_1, cov_1), (mean_2, cov_2) = ((x.mean(0), torch.atleast_2d(torch.cov(x.T))) for x in sets)
     values, vectors = torch.linalg.eigh(cov_1)
     root = vectors * values.clamp_min(0).sqrt() @ vectors.T
     cross = torch.linalg.eigvalsh(root @ cov_2 @ root).clamp_min(0).sqrt().sum()
@@ -94,21 +87,19 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
 
 
 def density_coverage(real: Tensor, fake: Tensor, k: int = 5, *, radii: Tensor | None = None) -> DensityCoverage:
-    """Density and coverage of `fake` (m, d) against `real` (n, d).
+    """Density and coverage of `fake` (m, d) against `real` (n, d), 1 <= k < n, m (or ValueError).
 
     Density: real balls (radius: k-th real neighbour) that hold a fake, counted over fakes and divided by k m.
     Coverage: share of real balls that hold at least one fake; 1 - 2^-k is expected for fakes that are as good as real.
     `radii` (n,) saves work where `neighbour_radii(real, k)` is known.
     Reliable Fidelity and Diversity Metrics for Generative Models (2020), https://arxiv.org/abs/2002.09797.
-    Raises ValueError for sets that cannot be compared, and unless 1 <= k < n, m.
     """
-    _check_clouds(real, fake, k)
+    _check_clouds(real, fake)
+    if not 1 <= k < min(len(real), len(fake)):
+        raise ValueError(f"k must lie in 1..{min(len(real), len(fake)) - 1}, below the number of points; got {k}")
     radii = neighbour_radii(real, k) if radii is None else radii
-    real, fake = real.double(), fake.double()
-    counts = [
-        (torch.cdist(some, fake) <= radius[:, None]).sum(dim=1)
-        for some, radius in zip(real.split(ROWS), radii.split(ROWS), strict=True)
-    ]
+    parts = zip(real.double().split(ROWS), radii.split(ROWS), strict=True)
+    counts = [(torch.cdist(some, fake.double()) <= radius[:, None]).sum(dim=1) for some, radius in parts]
     inside = torch.cat(counts)  # for every real ball the fakes that it holds
     return DensityCoverage(inside.sum().item() / (k * len(fake)), (inside > 0).double().mean().item())
 
@@ -116,9 +107,8 @@ def density_coverage(real: Tensor, fake: Tensor, k: int = 5, *, radii: Tensor | 
 def neighbour_radii(points: Tensor, k: int = 5) -> Tensor:
     """Distance of each of `points` (n, d) to its k-th nearest other point, (n,) in float64."""
     points = points.double()
-    # The nearest of all is the point itself.
     nearest = [torch.cdist(some, points).topk(k + 1, dim=1, largest=False).values for some in points.split(ROWS)]
-    return torch.cat(nearest)[:, k]
+    return torch.cat(nearest)[:, k]  # the nearest of all is the point itself
 
 
 def vendi_score(features: Tensor) -> float:
@@ -140,12 +130,9 @@ def vendi_score(features: Tensor) -> float:
     return math.exp(-(weights * weights.log()).sum().item())
 
 
-def _check_clouds(real: Tensor, fake: Tensor, k: int | None = None) -> None:
-    if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:
-        raise ValueError(
-            f"both sets must have shape (n, d) with the same d; got {tuple(real.shape)} and {tuple(fake.shape)}"
-        )
+def _check_clouds(real: Tensor, fake: Tensor) -> None:
+    if real.ndim != 2 or real.shape[1:] != fake.shape[1:]:
+        came = f"{tuple(real.shape)} and {tuple(fake.shape)}"
+        raise ValueError(f"both sets must have shape (n, d) with the same d; got {came}")
     if min(len(real), len(fake)) < 2:
         raise ValueError(f"both sets need at least 2 points; got {len(real)} and {len(fake)}")
-    if k is not None and not 1 <= k < min(len(real), len(fake)):
-        raise ValueError(f"k must lie in 1..{min(len(real), len(fake)) - 1}, below the number of points; got {k}")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from labkit.base.conditions import Condition, Null, check_condition, each, null_of, own_null
+from labkit.base.conditions import Condition, Null, check_condition, each, null_of, own_null, rows
 from labkit.base.joints import Field, Model, Step
 from labkit.base.runtime import autocast, half_precision
 from labkit.flow.guidance import Rule, guided, plain
@@ -36,20 +36,16 @@ def draw(
     """decode(x_1) on the CPU: where the guided flow takes `noise` (B, ...) from t=0 to t=1, told the condition y.
 
     Times are a uniform grid. The midpoint method evaluates each branch of guidance 2 * steps times, and never at t=1,
-    where a network's error is large and leaves specks on the paper. `labkit.base.seeded_noise` draws the same noise for
-    every w and on every device.
+    where a network's error is large and leaves specks on the paper.
 
     Arguments:
         model: a network, which is asked on its own device, or a function (x, t, y) for that of the noise.
-        y: the condition, batch-first, on any device; null: "nothing given" (default: the model's own).
-        step: what makes a step of a field, such as `euler` or `heun`.
-        rule, bad: the kind of guidance, as in `guided`.
+        noise: on any device, like y; `labkit.base.seeded_noise` draws the same for every w and device.
+        null, rule, bad: the kind of guidance, as in `guided`.
         decode: what is done to finished samples, on the device: pixels are clipped, latents need their decoder.
         chunk: samples that travel together; it changes the memory, not the result.
-        half: evaluate model and `bad` in the fast precision of the device (`half_precision`), where it has one; the
-            solver stays in the noise's.
-    Raises ValueError for noise that is not finite, a condition of another length or of unknown labels, and fewer than
-    one step.
+        half: evaluate model and `bad`, but not the solver, in the fast precision of the device (`half_precision`).
+    Raises ValueError for noise that is not finite, a condition of another length or of unknown labels, and no steps.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1; got {steps}")
@@ -57,22 +53,19 @@ def draw(
         raise ValueError("noise must be finite; it holds inf or NaN")
     null = null_of(model, null) if bad is None else own_null(model)
     check_condition(y, len(noise), null)  # before labels go to a device, which would not look at them
-    parameter = next(model.parameters(), noise) if isinstance(model, nn.Module) else noise
-    on = parameter.device
+    on = (next(model.parameters(), noise) if isinstance(model, nn.Module) else noise).device
     dtype = half_precision(on, heavy=True) if half else None
     good, bad = _rough(model, on, dtype), None if bad is None else _rough(bad, on, dtype)
     ts, drawn = torch.linspace(0, 1, steps + 1), []
     for start in range(0, len(noise), chunk):
-        x, some_y = each(lambda part: part[start : start + chunk].to(on), (noise, y))  # noqa: B023 - called at once
+        x, some_y = each(lambda part: part.to(on), rows((noise, y), slice(start, start + chunk)))
         drawn.append(decode(simulate(step(guided(good, some_y, w, null, rule=rule, bad=bad)), x, ts)).cpu())
     return torch.cat(drawn)
 
 
 def _rough(model: Model, on: torch.device, dtype: torch.dtype | None) -> Model:
-    """The model evaluated in `dtype`: only the network's own work is rough, not the solver's."""
-
     def evaluate(x: Tensor, t: Tensor, y: Condition) -> Tensor:
-        with autocast(on, dtype):
+        with autocast(on, dtype):  # only the network's own work is rough, not the solver's
             return model(x, t, y).to(x.dtype)
 
     return model if dtype is None else evaluate

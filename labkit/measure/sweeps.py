@@ -14,14 +14,11 @@ from labkit.measure.quality import Quality
 INTERVAL = (0.2, 0.8)  # of limited guidance, chosen by 200 samples for each of five intervals
 PLAIN = "guided"  # the kind that is classifier-free guidance as it is
 Figures = TypeVar("Figures")
+Sample = Callable[[float, Condition], Tensor]  # (w, y) -> x
+Measure = Callable[[Tensor, Condition], Figures]  # (x, y) -> figures
 
 
-def sweep(
-    sample: Callable[[float, Condition], Tensor],
-    measure: Callable[[Tensor, Condition], Figures],
-    ws: Iterable[float],
-    y: Condition,
-) -> dict[float, Figures]:
+def sweep(sample: Sample, measure: Measure[Figures], ws: Iterable[float], y: Condition) -> dict[float, Figures]:
     """`{w: measure(sample(w, y), y)}` for every guidance scale; give `sample` the same noise for all of them.
 
     For example `sweep(lambda w, y: draw(model, noise, y, w), judge.measure, (1, 3), y)` for `{w: Quality}`.
@@ -31,20 +28,15 @@ def sweep(
 
 def kinds_of_guidance(weak: Model | None = None) -> dict[str, dict[str, Any]]:
     """Kinds of guidance by name, as keyword arguments of `draw` and `guided`; autoguidance where `weak` is given."""
-    kinds: dict[str, dict[str, Any]] = {
-        PLAIN: {},
-        "interval": {"rule": limited(*INTERVAL)},
-        "rescaled": {"rule": rescaled()},
-        "projected": {"rule": projected()},
-    }
+    rules = {"interval": limited(*INTERVAL), "rescaled": rescaled(), "projected": projected()}
+    kinds = {PLAIN: {}} | {name: {"rule": rule} for name, rule in rules.items()}
     return kinds if weak is None else kinds | {"autoguided": {"bad": weak}}
 
 
 def shipped_curve(name: str) -> tuple[dict[float, Quality], Quality]:
     """The measured quality of the shipped model `name` by guidance scale: `({w: Quality}, real digits at that n)`.
 
-    Read from the table `NAME-guidance`, of which these are the rows of plain guidance; its card says how it was made.
-    Raises ValueError for a name without one.
+    These are the rows of plain guidance in the table `NAME-guidance` (ValueError if there is none); see its card.
     """
     rows, card = read_table(f"{name}-guidance")
     curve = {float(row["w"]): Quality.of_row(row) for row in rows if row["variant"] == PLAIN}

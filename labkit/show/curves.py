@@ -11,7 +11,7 @@ from labkit.measure.quality import Quality
 
 Curve = dict[float, Quality]
 
-#: Of what a Quality may hold: what it means, colour, marker.
+#: Figures of a Quality: what each means, its colour, its marker.
 LOOKS = {
     "accuracy": ("shows the class asked for", "tab:blue", "o"),
     "density": ("looks like real data", "tab:green", "^"),
@@ -25,16 +25,15 @@ def loss_curve(ax: Axes, losses: Sequence[float], *, first: float | None = None)
 
     `first` marks the loss that is known before training starts.
     """
-    steps = np.arange(1, len(losses) + 1)
-    ax.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.7)
-    window = max(1, min(50, len(losses) // 20))
+    steps, window = np.arange(1, len(losses) + 1), max(1, min(50, len(losses) // 20))
     smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
-    label = f"training loss, mean of {window} steps"
-    ax.plot(steps[: len(smooth)] + (window - 1) / 2, smooth, color="tab:blue", label=label)
+    middles = steps[: len(smooth)] + (window - 1) / 2
+    ax.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.7)
+    ax.plot(middles, smooth, color="tab:blue", label=f"training loss, mean of {window} steps")
     if first is not None:
         ax.axhline(first, color="tab:red", linestyle="--", linewidth=1, label=f"known before training: {first:.2f}")
     ax.set(xscale="log", yscale="log", xlabel="step", ylabel="loss per pixel")
-    _plain_numbers(ax.xaxis, LogLocator())
+    _plain_numbers(ax.xaxis, digits=(1,))
     _plain_numbers(ax.yaxis)
     ax.legend()
     return ax
@@ -47,7 +46,8 @@ def quality_curve(ax: Axes, curve: Curve, *, real: Quality | None = None, at: fl
     """
     ws = sorted(curve)
     held = [name for name in LOOKS if all(getattr(quality, name) is not None for quality in curve.values())]
-    for name in [name for name in held if name != "spread" or "density" not in held]:
+    judged = "density" in held
+    for name in [name for name in held if name != "spread" or not judged]:
         meaning, colour, marker = LOOKS[name]
         look = {"color": colour, "marker": marker}
         ax.plot(ws, [_figure(curve[w], name) for w in ws], markersize=4, label=f"{name}: {meaning}", **look)
@@ -55,24 +55,23 @@ def quality_curve(ax: Axes, curve: Curve, *, real: Quality | None = None, at: fl
             ax.plot(at, _figure(curve[at], name), markersize=10, **look)
         if real is not None:
             ax.axhline(_figure(real, name), color=colour, linestyle=":", linewidth=1)
-    shares = [curve[w].accuracy for w in ws]
-    ax.fill_between(ws, [s.low for s in shares], [s.high for s in shares], color=LOOKS["accuracy"][1], alpha=0.25)
+    _, lows, highs, _ = zip(*(curve[w].accuracy for w in ws), strict=True)
+    ax.fill_between(ws, lows, highs, color=LOOKS["accuracy"][1], alpha=0.25)
     if at is not None:
         ax.axvline(at, color="0.3", linewidth=1)
     title = f"n = {curve[ws[0]].n:,} a point" + ("" if real is None else "; dotted: real data")
     ax.set(xlabel="guidance scale w", ylim=(0, None), title=title)
-    # Where no curve goes, and where it stays while w turns: accuracy ends at 1, and spread below it.
-    if "density" not in held:
+    # The legend stands where no curve goes, and stays there while w turns: accuracy ends at 1, and spread below it.
+    if not judged:
         ax.set_ylim(top=max(1.5, ax.get_ylim()[1]))
-    ax.legend(fontsize=8, loc="lower right" if "density" in held else "upper right")
+    ax.legend(fontsize=8, loc="lower right" if judged else "upper right")
     return ax
 
 
 def tradeoff_curve(ax: Axes, curve: Curve, real: Quality, *, label: str | None = None, name_w: bool = False) -> Axes:
-    """Draw quality (density) over diversity (spread), a dot for every w.
+    """Draw quality (density) over diversity (spread): a dot for every w, and beside it w if `name_w`.
 
-    `real`, of real samples at the same n, is drawn as a star; `name_w` writes the w beside each dot.
-    Raises ValueError if a record holds no density.
+    `real`, of real samples at the same n, is a star. Raises ValueError if a record lacks one of the two.
     """
     places = {w: (_figure(curve[w], "spread"), _figure(curve[w], "density")) for w in sorted(curve)}
     star = _figure(real, "spread"), _figure(real, "density")
@@ -87,10 +86,7 @@ def tradeoff_curve(ax: Axes, curve: Curve, real: Quality, *, label: str | None =
 
 
 def frechet_curve(ax: Axes, curve: Curve, real: Quality, *, label: str | None = None) -> Axes:
-    """Draw the Frechet distance over w on a logarithmic axis, that of real samples at the same n as a dotted line.
-
-    Raises ValueError if a record holds no Frechet distance.
-    """
+    """Draw the Frechet distance (ValueError without) over w, on a log axis; dotted: of real samples at the same n."""
     ws = sorted(curve)
     ax.plot(ws, [_figure(curve[w], "frechet") for w in ws], "o-", markersize=5, label=label)
     ax.axhline(_figure(real, "frechet"), color="tab:red", linestyle=":", linewidth=1)
@@ -106,8 +102,8 @@ def _figure(quality: Quality, name: str) -> float:
     return value.value if name == "accuracy" else value
 
 
-def _plain_numbers(axis: Axis, locator: LogLocator | None = None) -> None:
-    """Label a logarithmic axis 1, 2, 5, 10, ... (or where `locator` says) instead of by powers of ten."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)) if locator is None else locator)
+def _plain_numbers(axis: Axis, digits: tuple[int, ...] = (1, 2, 5)) -> None:
+    """Label a logarithmic axis 1, 2, 5, 10, ... instead of by powers of ten."""
+    axis.set_major_locator(LogLocator(subs=digits))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())

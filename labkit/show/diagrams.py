@@ -17,8 +17,7 @@ def unet_diagram(ax: Axes, trace: list[tuple[str, tuple[int, ...]]]) -> Axes:
     side, edge = 1.4, 0.63  # from the middle of a box to where arrows touch it
 
     def box(x: float, y: float, part: str, colour: str) -> None:
-        look = {"boxstyle": "round,pad=0.06", "facecolor": colour, "edgecolor": "0.4"}
-        ax.add_patch(FancyBboxPatch((x - 1.3, y - 0.55), 2.6, 1.1, **look))
+        ax.add_patch(FancyBboxPatch((x - 1.3, y - 0.55), 2.6, 1.1, boxstyle="round,pad=0.06", fc=colour, ec="0.4"))
         text = f"{part.replace('.', ' ')}\n{' × '.join(map(str, shapes[part]))}"
         ax.text(x, y, text, ha="center", va="center", fontsize=9, linespacing=1.35)
 
@@ -106,8 +105,7 @@ def _who_looks(ax: Axes, left: float, top: float, looks: dict[str, str]) -> None
         ax.text(left + (start + end) / 2, top + 0.08, row, ha="center", va="bottom", fontsize=8)
         for column, (near, far) in edges.items():
             colour = "white" if column not in looks[row] else ORANGE if column == "text" else BLUE
-            corner = (left + near, top - end)
-            ax.add_patch(Rectangle(corner, far - near, end - start, facecolor=colour, edgecolor="0.4"))
+            ax.add_patch(Rectangle((left + near, top - end), far - near, end - start, fc=colour, ec="0.4"))
 
 
 def _arrow(ax: Axes, tail: tuple[float, float], head: tuple[float, float], style: str = "-") -> None:

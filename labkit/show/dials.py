@@ -1,12 +1,14 @@
 """The one widget mechanism, for ipywidgets 7.7 (Colab) and 8: `Image`s whose value changes, no `Output` to clear."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import ipywidgets
 
 NATURAL = {"align_items": "flex-start"}  # a small picture stays small; without it a box stretches what it holds
 WRAPPED = {**NATURAL, "flex_flow": "row wrap"}
+Values = Sequence[float] | Sequence[str]
 
 
 class Frame(NamedTuple):
@@ -22,32 +24,26 @@ class Dials:
     Pictures that are ready need no more than `Dials(lambda w: Frame(frames[w], captions[w]), {"w": list(frames)})`.
 
     Arguments:
-        draw: `draw(*setting) -> Frame`, called with one value for each dial, in their order, and always giving the same
-            number of pictures; a setting is drawn once and then remembered.
+        draw: called with one value for each dial, in their order, it gives the same number of pictures every time; a
+            setting is drawn once and then remembered.
         dials: for every name the values it can take: numbers make a slider, words a menu, a `range` of step 1 a box to
             type an integer in; these two share lines. A dial of one value is not shown.
-        start: the values shown first, by name (default: the first of each).
-    Its parts, `dials` by name, `images` and `text`, make up its `widget`.
-    Raises ValueError if a dial has no values, or `start` is not among them.
+        start: the values shown first, by name (default: the first of each); ValueError if they are not among `dials`.
+    Its parts, `dials` by name, `images` and `text`, make up its `widget`; `frame(setting)` is what a setting shows.
     """
 
     def __init__(
-        self,
-        draw: Callable[..., Frame],
-        dials: dict[str, Sequence[float] | Sequence[str]],
-        *,
-        start: dict[str, float | str] | None = None,
+        self, draw: Callable[..., Frame], dials: dict[str, Values], *, start: dict[str, float | str] | None = None
     ) -> None:
-        start = {} if start is None else start
+        start = start or {}
         if not dials or not all(len(values) for values in dials.values()):
             raise ValueError(f"every dial needs at least one value; got {dials}")
         if unknown := [f"{name}={value}" for name, value in start.items() if value not in dials.get(name, ())]:
             raise ValueError(f"start must be among the values of the dials; got {', '.join(unknown)}")
-        self.draw, self.values = draw, dials
+        self.values, self.frame = dials, cache(lambda setting: draw(*setting))
         self.dials = {name: _dial(name, values, start.get(name, values[0])) for name, values in dials.items()}
-        self._frames: dict[tuple, Frame] = {}
-        pictures = _listed(self.frame(self.setting))
-        self.images = [ipywidgets.Image(format="png", layout={"max_width": "100%"}) for _ in pictures]
+        first = _listed(self.frame(self.setting))
+        self.images = [ipywidgets.Image(format="png", layout={"max_width": "100%"}) for _ in first]
         self.text = ipywidgets.HTML()
         turning = [dial for name, dial in self.dials.items() if len(dials[name]) > 1]
         sliders = [dial for dial in turning if isinstance(dial, ipywidgets.SelectionSlider)]
@@ -63,22 +59,12 @@ class Dials:
         """The values of the dials, in their order."""
         return tuple(dial.value for dial in self.dials.values())
 
-    def frame(self, setting: tuple) -> Frame:
-        """What a setting shows, one value for each dial; drawn if it never was."""
-        if setting not in self._frames:
-            self._frames[setting] = self.draw(*setting)
-        return self._frames[setting]
-
     def prepare(self, name: str) -> "Dials":
-        """Draw all values of one dial now, the others as they stand, so that it moves freely; return the dials.
-
-        Raises ValueError if there is no dial of that name.
-        """
+        """Draw all values of a dial (ValueError for none) now, the others as they stand, so that it moves freely."""
         if name not in self.dials:
             raise ValueError(f"name must be one of {', '.join(self.dials)}; got {name!r}")
         for value in self.values[name]:
-            setting = dict(zip(self.dials, self.setting, strict=True)) | {name: value}
-            self.frame(tuple(setting.values()))
+            self.frame(tuple(value if other == name else dial.value for other, dial in self.dials.items()))
         return self
 
     def _show(self, _change: dict | None = None) -> None:
@@ -92,7 +78,7 @@ def _listed(frame: Frame) -> Sequence[bytes]:
     return [frame.pictures] if isinstance(frame.pictures, bytes) else frame.pictures
 
 
-def _dial(name: str, values: Sequence, start: float | str) -> ipywidgets.DOMWidget:
+def _dial(name: str, values: Values, start: float | str) -> ipywidgets.DOMWidget:
     look = {"value": start, "description": name, "style": {"description_width": "60px"}, "layout": {"width": "210px"}}
     if isinstance(values, range) and values.step == 1:
         return ipywidgets.BoundedIntText(min=values[0], max=values[-1], **look)

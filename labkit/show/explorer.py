@@ -1,7 +1,7 @@
 """Turn w: a cloud in the plane, or the digits of a trained model, at every guidance scale."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 import matplotlib.pyplot as plt
@@ -16,23 +16,19 @@ from labkit.measure.against_exact import cloud_quality
 from labkit.measure.judge import Judge
 from labkit.measure.quality import Quality
 from labkit.measure.samples import draw
-from labkit.measure.sweeps import sweep
+from labkit.measure.sweeps import Sample, sweep
 from labkit.show.curves import quality_curve
 from labkit.show.dials import Dials, Frame
 from labkit.show.figures import tile
 from labkit.show.pictures import to_png
 from labkit.show.plane import LIMIT, guided_cloud
 
+WS = (0, 0.5, 1, 1.5, 2, 3, 4, 6, 8)  # guidance scales in the plane
 ROWS = 5  # of digits in the explorer
 
 
 def turn_w(
-    sample: Callable[[float, Tensor], Tensor],
-    exact: ExactMarginal,
-    *,
-    ws: Sequence[float] = (0, 0.5, 1, 1.5, 2, 3, 4, 6, 8),
-    n: int = 500,
-    limit: float = LIMIT,
+    sample: Sample, exact: ExactMarginal, *, ws: Sequence[float] = WS, n: int = 500, limit: float = LIMIT
 ) -> Dials:
     """The corner "turn w" of a lesson in the plane: a cloud at guidance scale w, and quality and diversity over w.
 
@@ -74,20 +70,19 @@ def guidance_explorer(
     Arguments:
         model: a network that knows its `num_classes` and its null label, such as `load_pretrained("mnist-unet")`.
         judge: says how many of the digits shown are the ones asked for (default: nobody does).
-        curve: `{w: Quality}`, measured with plain guidance and drawn beside the digits with a mark at the current w;
-            `real` is what real digits score at the n of the curve, drawn as dotted lines.
-        ws: the positions of the slider (default: those of the curve, or 0 to 8 in halves).
-        steps: midpoint steps; 10 steps are 20 evaluations of each branch. A menu offers half and twice as many.
+        curve, real: measured with plain guidance, as in `quality_curve`; drawn beside the digits with a mark at w.
+        ws: the positions of the slider, 1 among them (default: those of the curve, or 0 to 8 in halves).
+        steps: midpoint steps; a menu offers half and twice as many, too.
         seed: of the noise shown first, 0..99.
-        rules: kinds of guidance by name, each as keyword arguments of `labkit.measure.draw`, the plain one first:
-            `{"plain": {}, "interval": {"rule": limited(.2, .8)}, "autoguided": {"bad": weak}}` (default: no menu).
+        rules: kinds of guidance by name, the plain one first, as keyword arguments of `labkit.measure.draw`, like those
+            that `kinds_of_guidance` returns (default: no menu).
         shape: of one image, (C, H, W).
-    Raises ValueError if w=1 is not among the positions, or the seed is out of range.
+    Raises ValueError for ws without 1 and a seed out of range.
     """
     ws = list(ws if ws is not None else curve or [k / 2 for k in range(17)])
     if 1.0 not in ws:
         raise ValueError(f"ws must hold 1, the plain conditional model, where the slider starts; got {ws}")
-    rules = {"plain": {}} if rules is None else rules
+    rules = rules or {"plain": {}}
     labels = {"all": balanced_labels(ROWS * model.num_classes, model.num_classes)}
     labels |= {str(k): torch.full_like(labels["all"], k) for k in range(model.num_classes)}
 
@@ -99,12 +94,10 @@ def guidance_explorer(
 
     def shown(w: float, digit: str, seed: int, steps: str, kind: str) -> Frame:
         y, started = labels[digit], time.perf_counter()
-        noise = seeded_noise(len(y), *shape, seed=seed)
-        x = draw(model, noise, y, w, steps=int(steps), half=True, **rules[kind])
-        text = (
-            f"<b>w = {w:g}</b> (w' = {w - 1:g} where papers count from the conditional model)<br>"
-            f"{len(y)} digits in {time.perf_counter() - started:.2f} s, {2 * int(steps)} evaluations of each branch"
-        )
+        x = draw(model, seeded_noise(len(y), *shape, seed=seed), y, w, steps=int(steps), half=True, **rules[kind])
+        took = f"{time.perf_counter() - started:.2f} s, {2 * int(steps)} evaluations of each branch"
+        text = f"<b>w = {w:g}</b> (w' = {w - 1:g} where papers count from the conditional model)<br>"
+        text += f"{len(y)} digits in {took}"
         if judge is not None:
             share = judge.accuracy(x, y)
             text += f"<br>these {share.n}: {round(share.value * share.n)} show the digit asked for, {share:.0%}"

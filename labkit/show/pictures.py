@@ -29,18 +29,19 @@ def show(figure: Figure, alt: str) -> None:
     Its PNG keeps 128 colours, and takes a third of the space, where no eye tells them from all: not in photographs.
     """
     whole = Image.open(io.BytesIO(to_png(figure))).convert("RGB")
-    few = _in_few_colours(whole, 128)
+    few = whole.quantize(128, dither=Image.Dither.NONE)
     lost = np.abs(np.asarray(few.convert("RGB"), float) - np.asarray(whole)).mean()
     buffer = io.BytesIO()
     (few if lost < 1 else whole).save(buffer, "PNG", optimize=True)
-    _display_png(buffer.getvalue(), alt)
+    _display(buffer.getvalue(), alt)
 
 
 def to_gif(frames: Sequence[bytes], *, seconds: float, colours: int = 32) -> bytes:
     """A GIF that shows PNG `frames` of one size in a loop of `seconds` in all, resting a second on the last one."""
     if not frames:
         raise ValueError("frames must hold at least one picture")
-    pictures = [_in_few_colours(Image.open(io.BytesIO(frame)).convert("RGB"), colours) for frame in frames]
+    opened = (Image.open(io.BytesIO(frame)).convert("RGB") for frame in frames)
+    pictures = [picture.quantize(colours, dither=Image.Dither.NONE) for picture in opened]
     # GIFs count whole hundredths of a second: round the ends of the frames, so that the rounding does not add up.
     ends = [10 * round(100 * seconds * (k + 1) / len(pictures)) for k in range(len(pictures))]
     durations = [end - start for start, end in pairwise([0, *ends])]
@@ -52,18 +53,9 @@ def to_gif(frames: Sequence[bytes], *, seconds: float, colours: int = 32) -> byt
 
 def show_gif(gif: bytes, alt: str) -> None:
     """Display a GIF in a notebook, with its `alt` sentence."""
+    _display(gif, alt)
+
+
+def _display(picture: bytes, alt: str) -> None:
     # Every front end shows what is called image/png, and browsers go by the bytes: called image/gif, some show nothing.
-    _display_png(gif, alt)
-
-
-def in_few_greys(pixels: np.ndarray) -> np.ndarray:
-    """uint8 greys rounded to 32 shades, white among them: no eye tells at the size of digits, and half the bytes."""
-    return np.rint(np.rint(pixels * (31 / 255)) * (255 / 31)).astype(np.uint8)
-
-
-def _in_few_colours(picture: Image.Image, colours: int) -> Image.Image:
-    return picture.quantize(colours, dither=Image.Dither.NONE)
-
-
-def _display_png(picture: bytes, alt: str) -> None:
     display({"image/png": base64.b64encode(picture).decode()}, raw=True, metadata={"image/png": {"alt": alt}})

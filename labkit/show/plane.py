@@ -17,8 +17,7 @@ from labkit.flow.exact import ExactMarginal
 LIMIT = 3.0  # half the width of every panel, unless asked otherwise
 CLASS_COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:gray")
 
-Scalar = Callable[[Tensor], Tensor]  # (B, 2) -> (B,)
-Vector = Callable[[Tensor], Tensor]  # (B, 2) -> (B, 2)
+Map = Callable[[Tensor], Tensor]  # points (B, 2) -> numbers (B,), or vectors (B, 2)
 
 
 def mesh(limit: float = LIMIT, n: int = 100) -> Tensor:
@@ -29,13 +28,7 @@ def mesh(limit: float = LIMIT, n: int = 100) -> Tensor:
 
 
 def density(
-    ax: Axes,
-    log_prob: Scalar,
-    *,
-    limit: float = LIMIT,
-    cmap: str = "Greys",
-    lines: bool = False,
-    top: float | None = None,
+    ax: Axes, log_prob: Map, *, limit: float = LIMIT, cmap: str = "Greys", lines: bool = False, top: float | None = None
 ) -> Axes:
     """Shade exp(log_prob) in ten steps, or draw its contour `lines`; `top` is the density of the darkest shade."""
     p = _on_mesh(log_prob, limit, 100).exp().reshape(100, 100)
@@ -58,7 +51,7 @@ def cloud(
     return frame(ax, limit)
 
 
-def arrows(ax: Axes, field: Vector, *, limit: float = LIMIT, top: float | None = None, n: int = 15) -> Axes:
+def arrows(ax: Axes, field: Map, *, limit: float = LIMIT, top: float | None = None, n: int = 15) -> Axes:
     """Draw a field: unit arrows for its direction over shades for its size, from 0 to `top` (default: the largest)."""
     sizes = _on_mesh(field, limit, 60).norm(dim=1).reshape(60, 60)
     top = max(sizes.max().item() if top is None else top, 1e-12)
@@ -73,11 +66,11 @@ def arrows(ax: Axes, field: Vector, *, limit: float = LIMIT, top: float | None =
 
 def triptych(
     axes: Sequence[Axes],
-    learned: Vector,
-    exact: Vector,
+    learned: Map,
+    exact: Map,
     *,
     limit: float = LIMIT,
-    log_prob: Scalar | None = None,
+    log_prob: Map | None = None,
     names: tuple[str, str, str] = ("learned", "exact", "difference"),
 ) -> Sequence[Axes]:
     """Draw learned | exact | difference of two fields into three axes, with one scale of shades and the same limits.
@@ -105,7 +98,7 @@ def routes(ax: Axes, way: Tensor, *, limit: float = LIMIT, colour: str = "0.3") 
 def guided_cloud(ax: Axes, x: Tensor, label: int, exact: ExactMarginal, *, limit: float = LIMIT) -> Axes:
     """Draw points x (B, 2) that were asked to be of class `label`: its density shaded, that of all classes in lines."""
     density(ax, lambda p: exact.log_prob(p, torch.ones(len(p)), torch.full((len(p),), label)), limit=limit)
-    density(ax, lambda p: exact.log_prob(p, torch.ones(len(p))), limit=limit, lines=True)
+    density(ax, exact.mixture.log_prob, limit=limit, lines=True)
     return cloud(ax, x, limit=limit, colour=CLASS_COLOURS[label % len(CLASS_COLOURS)])
 
 
@@ -116,6 +109,6 @@ def frame(ax: Axes, limit: float = LIMIT) -> Axes:
     return ax
 
 
-def _on_mesh(function: Callable[[Tensor], Tensor], limit: float, n: int) -> Tensor:
+def _on_mesh(function: Map, limit: float, n: int) -> Tensor:
     with torch.no_grad():
         return function(mesh(limit, n)).cpu()
