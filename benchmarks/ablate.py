@@ -12,8 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from labkit.base.files import FOLDER, Card, write_table
-from labkit.base.provenance import provenance
+from labkit.base.files import FOLDER, Card, provenance, write_table
 from labkit.base.runtime import device, seed_everything, seeded_noise
 from labkit.data import balanced_labels, batches, mnist32
 from labkit.measure import Judge, draw, held_out_loss, sweep

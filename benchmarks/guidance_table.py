@@ -12,8 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from labkit.base.files import FOLDER, Card, write_table
-from labkit.base.provenance import provenance
+from labkit.base.files import FOLDER, Card, provenance, write_table
 from labkit.base.runtime import device, half_precision, seeded_noise
 from labkit.data import balanced_labels
 from labkit.measure import Judge, draw, kinds_of_guidance, real_quality

@@ -87,12 +87,12 @@ def check_condition(y: Condition, n: int, null: Null | None = None) -> None:
 
     With an integer `null` y holds labels 0..null, with a tensor parts shaped like it; None checks the rows alone.
     """
-    if null is not None and (isinstance(y, tuple), isinstance(null, tuple)) != (False, False):
-        if not (isinstance(y, tuple) and isinstance(null, tuple) and len(y) == len(null)):
-            raise ValueError("y and null must be of one kind: a tensor for each, or tuples of equally many parts")
+    if isinstance(y, tuple) and isinstance(null, tuple) and len(y) == len(null):
         for part, none in zip(y, null, strict=True):
             check_condition(part, n, none)
         return
+    if null is not None and (isinstance(y, tuple) or isinstance(null, tuple)):
+        raise ValueError("y and null must be of one kind: a tensor for each, or tuples of equally many parts")
     for part in _parts(y):
         if len(part) != n:
             raise ValueError(f"y must have {n} rows, one per sample; got shape {tuple(part.shape)}")

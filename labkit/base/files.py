@@ -1,21 +1,26 @@
 """The files that ship with the course, each with a card that says where it comes from and under which licence.
 
-An asset `mnist.npz` has its card beside it in `mnist.npz.json`: title, source, licence, sha256 of the file, and free
-`details`. Reading checks the sha256, so a damaged or swapped file is refused by name. Writing goes to a temporary
-name first and replaces the file at the end, so a half-written file never takes its place.
+An asset `mnist.npz` has its card beside it in `mnist.npz.json`. Reading checks the sha256 there, so a damaged or
+swapped file is refused by name, with a ValueError, as one that is missing or has no card is.
 """
 
 import csv
 import hashlib
 import json
 import os
+import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
+import torch
 from torch import Tensor
+
+from labkit.base.runtime import machine
 
 FOLDER = Path(__file__).parent.parent / "assets"
 
@@ -32,10 +37,7 @@ class Card:
 
 
 def asset(name: str) -> Path:
-    """The path of a shipped file, after comparing it with the sha256 on its card.
-
-    Raises ValueError for a name that does not ship and for a damaged file.
-    """
+    """The path of a shipped file, after comparing it with its card."""
     path = FOLDER / name
     if not card_path(path).is_file():
         known = sorted(p.name.removesuffix(".json") for p in FOLDER.glob("*.json"))
@@ -50,7 +52,7 @@ def card_path(path: Path) -> Path:
 
 
 def read_card(path: Path) -> Card:
-    """The card of the file at `path`. Raises ValueError if either is missing or the file does not match its card."""
+    """The card of the file at `path`, after comparing the two."""
     if not path.is_file():
         raise ValueError(f"{path} is missing")
     if not card_path(path).is_file():
@@ -59,44 +61,37 @@ def read_card(path: Path) -> Card:
         card = Card(**json.loads(card_path(path).read_text(encoding="utf-8")))
     except (TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{card_path(path)} is no card: {error}") from error
-    found = sha256(path)
-    if found != card.sha256:
+    found, noted = _sha256(path), card.sha256
+    if found != noted:
         raise ValueError(
             f"{path.name} is damaged or not the file its card describes: its sha256 begins {found[:12]}, "
-            f"the card says {card.sha256[:12] or 'nothing'}. Restore it from git or install the package again"
+            f"the card says {noted[:12] or 'nothing'}. Restore it from git or install the package again"
         )
     return card
 
 
 def write_card(path: Path, card: Card) -> Card:
     """Write the card of the finished file at `path`, filling in its sha256, and return the card."""
-    card = replace(card, sha256=sha256(path))
+    card = replace(card, sha256=_sha256(path))
     with atomic_write(card_path(path)) as temporary:
         temporary.write_text(json.dumps(asdict(card), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return card
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], Card]:
-    """Read a safetensors file and its card: `(state_dict on the CPU, card)`.
-
-    Raises ValueError if the file is missing, has no card, does not match its card, or is no safetensors file.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+    """A safetensors file and its card: `(state_dict on the CPU, card)`. ValueError if it is no safetensors file."""
     card = read_card(path)
     try:
-        return load_file(path), card
-    except SafetensorError as error:
+        return safetensors.torch.load_file(path), card
+    except safetensors.SafetensorError as error:
         raise ValueError(f"{path.name} is no safetensors file: {error}") from error
 
 
 def write_weights(path: Path, state_dict: dict[str, Tensor], card: Card) -> Card:
     """Write a state dict as safetensors, then its card, and return the card with the sha256 filled in."""
-    from safetensors.torch import save_file
-
+    plain = {name: value.detach().cpu().contiguous() for name, value in state_dict.items()}
     with atomic_write(path) as temporary:
-        save_file({name: value.detach().cpu().contiguous() for name, value in state_dict.items()}, temporary)
+        safetensors.torch.save_file(plain, temporary)
     return write_card(path, card)
 
 
@@ -116,18 +111,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def read_table(name: str) -> tuple[list[dict[str, Any]], Card]:
-    """A measured table that ships, `name`.csv, as a list of rows `{column: value}`, and its card.
-
-    Numbers come as int or float, everything else as str.
-    Raises ValueError for a name that does not ship and for a damaged file.
-    """
+    """A measured table that ships, `name`.csv: rows `{column: value}`, numbers as int or float, and its card."""
     path = asset(f"{name}.csv")
     with open(path, encoding="utf-8", newline="") as file:
         rows = [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
@@ -135,10 +120,7 @@ def read_table(name: str) -> tuple[list[dict[str, Any]], Card]:
 
 
 def write_table(path: Path, rows: list[dict[str, Any]], card: Card) -> Card:
-    """Write rows with equal keys as CSV, and the card beside it; floats keep six significant digits.
-
-    Raises ValueError if there are no rows or their keys differ.
-    """
+    """Write at least one row, all with the same keys, as CSV with its card; floats keep six significant digits."""
     if not rows or any(row.keys() != rows[0].keys() for row in rows):
         raise ValueError("rows must be at least one dict, and all must have the same keys")
     with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
@@ -148,10 +130,25 @@ def write_table(path: Path, rows: list[dict[str, Any]], card: Card) -> Card:
     return write_card(path, card)
 
 
+def provenance(on: torch.device) -> dict[str, str]:
+    """Where a figure comes from, for cards: day, machine and git revision ("unknown" outside a checkout, + if changed).
+
+    Call it when the work starts: it is that code which ran.
+    """
+    describe = ["git", "describe", "--always", "--dirty=+"]
+    try:
+        revision = subprocess.run(describe, cwd=FOLDER, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        revision = "unknown"
+    return {"started": time.strftime("%Y-%m-%d"), "machine": machine(on), "revision": revision}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _number(text: str) -> int | float | str:
     for kind in (int, float):
-        try:
+        with suppress(ValueError):
             return kind(text)
-        except ValueError:
-            pass
     return text

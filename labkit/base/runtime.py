@@ -17,9 +17,9 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.floa
 
 
 def device() -> torch.device:
-    """The device to work on: cuda, else mps, else cpu. The environment variable LABKIT_DEVICE overrides the choice.
+    """The device to work on: cuda, else mps, else cpu, or what the environment variable LABKIT_DEVICE names.
 
-    Raises ValueError if LABKIT_DEVICE names no device or one that is not present.
+    ValueError if that is no device or one that is not present.
     """
     wanted = os.environ.get("LABKIT_DEVICE", "")
     if not wanted:
@@ -37,14 +37,11 @@ def device() -> torch.device:
 
 
 def profile() -> str:
-    """How much work a notebook does: `fast` (tests), `cpu` (a laptop) or `gpu`.
+    """How much work a notebook does: `fast` (tests), `cpu` (a laptop) or `gpu`; ValueError for another name.
 
     Read from the environment variable LABKIT_PROFILE; unset, it is `gpu` where CUDA is there and `cpu` where not.
-    Raises ValueError for another name.
     """
-    wanted = os.environ.get("LABKIT_PROFILE", "")
-    if not wanted:
-        return "gpu" if device().type == "cuda" else "cpu"
+    wanted = os.environ.get("LABKIT_PROFILE") or ("gpu" if device().type == "cuda" else "cpu")
     if wanted not in PROFILES:
         raise ValueError(f"LABKIT_PROFILE must be one of {', '.join(PROFILES)}; got {wanted!r}")
     return wanted
@@ -69,8 +66,7 @@ def half_precision(on: torch.device, *, heavy: bool = False) -> torch.dtype | No
     LABKIT_PRECISION (float32, bfloat16 or float16) overrides the choice; ValueError for another name, and for float16
     without CUDA.
     """
-    wanted = os.environ.get("LABKIT_PRECISION", "")
-    if wanted:
+    if wanted := os.environ.get("LABKIT_PRECISION"):
         if wanted not in PRECISIONS:
             raise ValueError(f"LABKIT_PRECISION must be one of {', '.join(PRECISIONS)}; got {wanted!r}")
         if wanted == "float16" and on.type != "cuda":
@@ -87,22 +83,20 @@ def half_precision(on: torch.device, *, heavy: bool = False) -> torch.dtype | No
 def bfloat16_gain() -> float:
     """How many times faster a small convolution and its gradient run on this CPU in bfloat16 than in float32.
 
-    Measured once a process, in a fraction of a second. It is above 1 on CPUs with bfloat16 instructions, and far
-    below 1 on others, which emulate them.
+    Measured once a process, in a fraction of a second: above 1 on CPUs with bfloat16 instructions, far below 1 on
+    others, which emulate them.
     """
-    fastest: dict[torch.dtype, float] = {}
     cases = []
     for dtype, layout in ((torch.float32, torch.channels_last), (torch.bfloat16, torch.contiguous_format)):
         with torch.random.fork_rng(devices=[]):  # a probe must not move anybody's random numbers
-            convs = [torch.nn.Conv2d(32, 32, 3, padding=1) for _ in range(3)]
-        net = torch.nn.Sequential(*convs).to(memory_format=layout)
-        cases.append((dtype, net, torch.zeros(64, 32, 16, 16).to(memory_format=layout)))
-    for _ in range(8):  # in turns, so that what else the machine does meets both
-        for dtype, net, x in cases:
-            start = time.perf_counter()
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-                net(x).square().mean().backward()
-            fastest[dtype] = min(fastest.get(dtype, math.inf), time.perf_counter() - start)
+            net = torch.nn.Sequential(*(torch.nn.Conv2d(32, 32, 3, padding=1) for _ in range(3)))
+        cases.append((dtype, net.to(memory_format=layout), torch.zeros(64, 32, 16, 16).to(memory_format=layout)))
+    fastest = {torch.float32: math.inf, torch.bfloat16: math.inf}
+    for dtype, net, x in cases * 8:  # in turns, so that what else the machine does meets both
+        start = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            net(x).square().mean().backward()
+        fastest[dtype] = min(fastest[dtype], time.perf_counter() - start)
     return fastest[torch.float32] / fastest[torch.bfloat16]
 
 
@@ -113,10 +107,8 @@ def autocast(on: torch.device, dtype: torch.dtype | None) -> AbstractContextMana
 
 def machine(on: torch.device) -> str:
     """A device in words, for run stamps and cards: "cpu (x86_64, 2 threads), torch 2.4.0"."""
-    if on.type == "cuda":
-        name = torch.cuda.get_device_name(on)
-    else:
-        name = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    processor = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    name = torch.cuda.get_device_name(on) if on.type == "cuda" else processor
     return f"{on.type} ({name}), torch {torch.__version__}"
 
 

@@ -1,7 +1,8 @@
 """The only place where time is reshaped, and the checks that every entrance shares.
 
 Everywhere in `labkit` time `t` has shape (B,), one number per sample. Whatever multiplies a batch `x` of shape
-(B, ...) by a function of time goes through `expand_t` first.
+(B, ...) by a function of time goes through `expand_t` first. What has the wrong type raises TypeError, a wrong shape
+or value ValueError; values are looked at only where they are `visible`.
 """
 
 import math
@@ -11,77 +12,72 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-# Times that were added up may overshoot the end of the unit interval by rounding.
-TIME_TOLERANCE = 1e-5
+TIME_TOLERANCE = 1e-5  # times that were added up may overshoot the end of the unit interval by rounding
+Sigma = float | Callable[[Tensor], Tensor]  # a diffusion coefficient: a number >= 0, or a function (B,) -> (B,) of t
 
 
 def expand_t(t: Tensor, x: Tensor) -> Tensor:
-    """Reshape `t` (B,) to (B, 1, ..., 1) so that it multiplies `x` (B, ...) sample by sample.
-
-    Raises TypeError if `t` is no floating-point tensor, ValueError if its shape is not (B,).
-    """
+    """Reshape `t` (B,) to (B, 1, ..., 1), to multiply `x` (B, ...) sample by sample; errors as in `check_time`."""
     check_time(t, x)
     return t.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def check_time(t: Tensor, x: Tensor) -> None:
-    """Raise unless `t` is a float tensor of shape (B,), where B = x.shape[0]. Values are the entrances' to check."""
+    """Raise unless `t` is a float tensor of shape (B,), where B = x.shape[0]."""
     if not isinstance(t, Tensor) or not t.is_floating_point():
         came = f"a tensor of {t.dtype}" if isinstance(t, Tensor) else type(t).__name__
         raise TypeError(f"t must be a floating-point tensor of shape (B,), one time per sample; got {came}")
     if x.ndim == 0 or t.shape != x.shape[:1]:
-        raise ValueError(
-            f"t must have shape ({x.shape[0] if x.ndim else 'B'},), one time per sample of x with shape "
-            f"{tuple(x.shape)}; got shape {tuple(t.shape)}"
-        )
+        wanted = f"({x.shape[0] if x.ndim else 'B'},), one time per sample of x with shape {tuple(x.shape)}"
+        raise ValueError(f"t must have shape {wanted}; got shape {tuple(t.shape)}")
 
 
 def visible(values: Tensor) -> bool:
-    """Whether a check may look at values: on the CPU, outside of `torch.compile`, `torch.export` and `torch.func`.
+    """Whether a check may look at values: there are some, on the CPU, outside of `torch.compile` and `torch.func`.
 
     On an accelerator looking would make the program wait for the device; inside those there may be nothing to look at.
     """
     captured = torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(values)
-    return values.device.type == "cpu" and not captured
+    return values.device.type == "cpu" and values.numel() > 0 and not captured
 
 
-def check_time_range(t: Tensor) -> None:
-    """Raise ValueError unless every time lies in [0, 1], where values are `visible`."""
-    if not visible(t) or not t.numel():
+def check_times(t: Tensor, x: Tensor) -> None:
+    """`check_time`, and every time must lie in [0, 1]."""
+    check_time(t, x)
+    if not visible(t):
         return
     low, high = t.min().item(), t.max().item()
-    # Written so that NaN fails too.
-    if not (low >= -TIME_TOLERANCE and high <= 1 + TIME_TOLERANCE):
+    if not (low >= -TIME_TOLERANCE and high <= 1 + TIME_TOLERANCE):  # so that NaN fails, too
         raise ValueError(f"t must lie in [0, 1] (0 is noise, 1 is data); got values from {low:.4g} to {high:.4g}")
 
 
 def check_labels(y: Tensor, n: int, largest: int | None = None) -> None:
-    """Raise unless `y` is an int64 tensor of shape (n,), and, if `largest` is given and y `visible`, in 0..largest."""
+    """Raise unless `y` is an int64 tensor of shape (n,), with values in 0..largest if that is given."""
     if not isinstance(y, Tensor) or y.dtype != torch.int64:
         came = f"a tensor of {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
         raise TypeError(f"y must be an int64 tensor of shape (B,), one label per sample; got {came}")
     if y.shape != (n,):
         raise ValueError(f"y must have shape ({n},), one label per sample; got shape {tuple(y.shape)}")
-    if largest is not None and y.numel() and visible(y):
+    if largest is not None and visible(y):
         low, high = y.min().item(), y.max().item()
         if low < 0 or high > largest:
             raise ValueError(f"y must hold labels in 0..{largest}; got values from {low} to {high}")
 
 
 def check_images(x: Tensor, channels: int) -> None:
-    """Raise ValueError unless `x` has shape (B, channels, H, W)."""
+    """Raise unless `x` has shape (B, channels, H, W)."""
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(f"x must have shape (B, {channels}, H, W); got {tuple(x.shape)}")
 
 
-def check_sigma(sigma: float | Callable[[Tensor], Tensor]) -> None:
+def check_sigma(sigma: Sigma) -> None:
     """Raise ValueError unless a diffusion coefficient is a callable or a finite number >= 0."""
     if not callable(sigma) and not (isinstance(sigma, Real) and math.isfinite(sigma) and sigma >= 0):
         raise ValueError(f"sigma must be finite and at least 0; got {sigma!r}")
 
 
-def sigma_at(sigma: float | Callable[[Tensor], Tensor], t: Tensor, x: Tensor) -> float | Tensor:
-    """A diffusion coefficient at times t (B,), ready to multiply x (B, ...). Raises TypeError for what is no (B,)."""
+def sigma_at(sigma: Sigma, t: Tensor, x: Tensor) -> float | Tensor:
+    """A diffusion coefficient at times t (B,), ready to multiply x (B, ...); TypeError unless it is shaped like t."""
     if not callable(sigma):
         return sigma
     value = sigma(t)
@@ -92,6 +88,6 @@ def sigma_at(sigma: float | Callable[[Tensor], Tensor], t: Tensor, x: Tensor) ->
 
 
 def check_same_shape(name: str, value: Tensor, x: Tensor) -> None:
-    """Raise ValueError unless `value` (the argument called `name`) is shaped like `x`."""
+    """Raise unless `value`, the argument called `name`, is shaped like `x`."""
     if value.shape != x.shape:
         raise ValueError(f"{name} must be shaped like x, {tuple(x.shape)}; got {tuple(value.shape)}")

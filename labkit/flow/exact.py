@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from labkit.base.shapes import check_labels, check_time, check_time_range, visible
+from labkit.base.shapes import check_labels, check_times, visible
 from labkit.flow.mixtures import Components, GaussianMixture
 from labkit.flow.paths import SINGULAR, GaussianPath, complete
 
@@ -21,13 +21,9 @@ from labkit.flow.paths import SINGULAR, GaussianPath, complete
 class ExactMarginal:
     """The marginal path p_t of a Gaussian path over a Gaussian mixture, unconditional and per class.
 
-    Arguments:
-        path: the conditional path.
-        mixture: the data.
-        labels: (number of components,) int64, the class 0..K-1 of each component (default: each its own).
-
-    Every method takes x (B, d), t (B,) in [0, 1] and y (B,) int64 or None; y=None and y=K mean unconditional,
-    so that `guided(exact.velocity, y, w)` works as it does for a network. `null` is K.
+    `labels` (components,) int64 holds the class 0..K-1 of each component (default: each its own). Every method takes
+    x (B, d), t (B,) in [0, 1] and y (B,) int64 or None; y=None and y=K, which is `null`, mean unconditional, so that
+    `guided(exact.velocity, y, w)` works as it does for a network.
     """
 
     def __init__(self, path: GaussianPath, mixture: GaussianMixture, labels: Tensor | None = None) -> None:
@@ -90,8 +86,7 @@ class ExactMarginal:
         return self.velocity_variance(x, t, self.labels[component]).mean().item()
 
     def _components(self, x: Tensor, t: Tensor, y: Tensor | None) -> Components:
-        check_time(t, x)
-        check_time_range(t)
+        check_times(t, x)
         alpha_t, beta_t, *_ = self.path.schedule(t)
         parts = self.mixture.components(x, alpha_t, beta_t)
         if y is None:
@@ -118,10 +113,8 @@ class ExactMarginal:
 def _count_classes(labels: Tensor, count: int) -> int:
     """K, after checking that `labels` are `count` int64 and that every class 0..K-1 occurs."""
     if labels.shape != (count,) or labels.dtype != torch.int64:
-        raise ValueError(
-            f"labels must be int64 of shape ({count},), one class for each; "
-            f"got {labels.dtype} of shape {tuple(labels.shape)}"
-        )
+        came = f"{labels.dtype} of shape {tuple(labels.shape)}"
+        raise ValueError(f"labels must be int64 of shape ({count},), one class for each; got {came}")
     used = labels.unique().tolist()
     if used != list(range(len(used))):
         raise ValueError(f"labels must use every class 0..K-1; got {used}")
@@ -139,15 +132,11 @@ def gaussian_loss_floor(std: float) -> float:
 
 
 class EmpiricalMarginal:
-    """The ideal denoiser of a finite data set: what a network of unlimited size would learn, and it only remembers.
+    """The ideal denoiser of finite data (N, ...): what a network of unlimited size would learn, and it only remembers.
 
-    E[z | x_t = x] = sum_i lambda_i z_i with lambda = softmax_i(-|x - alpha z_i|^2 / (2 beta^2)).
+    E[z | x_t = x] = sum_i lambda_i z_i with lambda = softmax_i(-|x - alpha z_i|^2 / (2 beta^2)). With `labels` (N,)
+    int64 in 0..K-1, y (B,) restricts the average to its class, and y=K does not.
     On the Closed-Form of Flow Matching: Generalization Does Not Arise from Target Stochasticity (2025), proposition 1.
-
-    Arguments:
-        path: the conditional path.
-        data: (N, ...) float samples.
-        labels: (N,) int64 in 0..K-1; with them y (B,) restricts the average to its class, and y=K does not.
     """
 
     def __init__(self, path: GaussianPath, data: Tensor, labels: Tensor | None = None) -> None:
@@ -158,15 +147,13 @@ class EmpiricalMarginal:
 
     def denoiser(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """E[z | x_t = x, y], shaped like x: an average of the data. Singular at t=1 (ValueError on the CPU)."""
-        check_time(t, x)
-        check_time_range(t)
+        check_times(t, x)
         if x.shape[1:] != self.data.shape[1:]:
             raise ValueError(f"x must have shape (B, {', '.join(map(str, self.data.shape[1:]))}); got {tuple(x.shape)}")
         alpha_t, beta_t, *_ = (c[:, None] for c in self.path.schedule(t))
         if visible(beta_t) and (beta_t.abs() < SINGULAR).any():
-            raise ValueError(
-                "the empirical field is singular at t=1, where beta_t = 0: stop before it, or take a solver that does"
-            )
+            advice = "stop before it, or take a solver that does"
+            raise ValueError(f"the empirical field is singular at t=1, where beta_t = 0: {advice}")
         flat, data = x.flatten(1), self.data.to(x).flatten(1)
         # |x - alpha z|^2 = |x|^2 - 2 alpha x.z + alpha^2 |z|^2, and |x|^2 does not depend on i.
         squares = alpha_t**2 * data.square().sum(1) - 2 * alpha_t * (flat @ data.T)  # (B, N)

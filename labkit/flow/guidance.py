@@ -32,7 +32,7 @@ def plain(u_0: Tensor, u_y: Tensor, w: float, x: Tensor, t: Tensor) -> Tensor:
 
 
 def limited(lo: float, hi: float) -> Rule:
-    """Plain guidance at times in [lo, hi], none (w=1) outside.
+    """Plain guidance at times in [lo, hi], none (w=1) outside; 0 <= lo <= hi <= 1.
 
     Applying Guidance in a Limited Interval Improves Sample and Distribution Quality in Diffusion Models (2024).
     """
@@ -69,10 +69,9 @@ def projected(path: GaussianPath | None = None, eta: float = 0.0) -> Rule:
     """Guidance across the predicted picture: u_y + (w - 1) (d_across + eta d_along), with d = u_y - u_0.
 
     d_along is the part of d parallel to the conditional denoiser z_y = E[z | x, y], d_across the rest. The parallel
-    part mostly raises contrast, so it is weakened (eta=0: left out); eta=1 is plain guidance. `path` is that of the
-    model (default: the linear one).
-    Eliminating Oversaturation and Artifacts of High Guidance Scales in Diffusion Models (2024), without its rescaling
-    and momentum.
+    part mostly raises contrast, so it is weakened (eta=0: left out); eta=1 is plain guidance. `path` is the model's
+    (default: linear). Eliminating Oversaturation and Artifacts of High Guidance Scales in Diffusion Models (2024),
+    without its rescaling and momentum.
     """
     if not math.isfinite(eta):
         raise ValueError(f"eta must be finite; got {eta}")
@@ -91,15 +90,11 @@ def guided(
 ) -> Field:
     """Classifier-free guidance: the field rule(model(x, t, null), model(x, t, y), w, x, t).
 
-    Both branches run in one batch of 2B; at w=1, and by the plain rule at w=0, only the one that counts runs.
-
-    Arguments:
-        y: the condition, batch-first, such as labels (B,).
-        w: guidance scale, any finite number.
-        null: what stands for "nothing given", of y's kind without the batch axis (default: what the model says).
-        rule: `plain`, `limited(lo, hi)`, `rescaled(phi)`, `projected(path, eta)`, or your own.
-        bad: a worse model of the *same* condition, whose bad(x, t, y) takes the place of u_0: autoguidance.
-            Guiding a Diffusion Model with a Bad Version of Itself (2024).
+    Both branches run in one batch of 2B; at w=1, and by the plain rule at w=0, only the one that counts runs. `null`
+    stands for "nothing given", of y's kind without the batch axis (default: what the model says); `rule` is `plain`,
+    `limited(lo, hi)`, `rescaled(phi)`, `projected(path, eta)`, or your own. `bad` is a worse model of the *same*
+    condition, whose bad(x, t, y) takes the place of u_0: autoguidance, Guiding a Diffusion Model with a Bad Version of
+    Itself (2024).
     Raises ValueError for a w that is not finite, for labels outside 0..null, and for a `null` that is not the model's.
     """
     _check_scale(w)
@@ -111,15 +106,13 @@ def guided(
         check_condition(y, len(x))
         if w == 1:
             return model(x, t, y)
-        if bad is not None:
-            u_0, u_y = bad(x, t, y), None if w == 0 and rule is plain else model(x, t, y)
-        elif w == 0 and rule is plain:
-            u_0, u_y = model(x, t, nothing_like(y, null)), None
-        else:
+        if w == 0 and rule is plain:
+            return model(x, t, nothing_like(y, null)) if bad is None else bad(x, t, y)
+        if bad is None:
             both = model(torch.cat((x, x)), torch.cat((t, t)), joined(nothing_like(y, null), y))
             u_0, u_y = both.chunk(2)
-        if u_y is None:
-            return u_0
+        else:
+            u_0, u_y = bad(x, t, y), model(x, t, y)
         u = rule(u_0, u_y, w, x, t)
         check_same_shape("the rule's value", u, x)
         return u
@@ -141,8 +134,7 @@ def classifier_guided(
 
     `classifier(x, t)` returns logits (B, K) for *noisy* x; its gradient is taken here. The factor
     b_t = (d_alpha_t beta_t^2 - d_beta_t beta_t alpha_t) / alpha_t turns a score into a velocity. It diverges at t=0,
-    where the gradient vanishes, so the term is evaluated at max(t, t_min).
-    With exact fields it equals `guided` at the same w.
+    where the gradient vanishes, so the term is evaluated at max(t, t_min). With exact fields this equals `guided`.
     Diffusion Models Beat GANs on Image Synthesis (2021), section 4.1. Raises ValueError as `guided`, and for y=null.
     """
     _check_scale(w)

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from labkit.base.joints import Field
 from labkit.base.runtime import randn_like
@@ -12,7 +12,7 @@ from labkit.flow.solvers import check_start, rk4, simulate, slope
 
 
 def log_likelihood(
-    field: Field, x: Tensor, ts: Tensor, *, probes: int = 0, generator: torch.Generator | None = None
+    field: Field, x: Tensor, ts: Tensor, *, probes: int = 0, generator: Generator | None = None
 ) -> Tensor:
     """log p_1(x) under the flow, shape (B,): log N(x_0; 0, I) - integral of div u along the path that ends in x.
 

@@ -25,13 +25,10 @@ class Components(NamedTuple):
 
 
 class GaussianMixture:
-    """The density sum_k weights_k N(means_k, Sigma_k) on R^d.
+    """The density sum_k weights_k N(means_k, Sigma_k) on R^d; ValueError for shapes that do not fit and no density.
 
-    Arguments:
-        means: (K, d).
-        stds_or_covs: one standard deviation for all, or (K,) standard deviations, or (K, d, d) covariance matrices.
-        weights: (K,) positive, normalised here (default: equal).
-    Raises ValueError for shapes that do not fit and for what is no density.
+    `means` are (K, d); `stds_or_covs` one standard deviation for all, (K,) of them, or (K, d, d) covariance matrices;
+    `weights` (K,) positive, normalised here (default: equal).
     """
 
     def __init__(self, means: Tensor, stds_or_covs: float | Tensor, weights: Tensor | None = None) -> None:
@@ -46,10 +43,8 @@ class GaussianMixture:
         elif spread.shape == (count, dim, dim):
             covs = spread
         else:
-            raise ValueError(
-                f"stds_or_covs must be a number or have shape ({count},) or ({count}, {dim}, {dim}); "
-                f"got {tuple(spread.shape)}"
-            )
+            wanted = f"be a number or have shape ({count},) or ({count}, {dim}, {dim})"
+            raise ValueError(f"stds_or_covs must {wanted}; got {tuple(spread.shape)}")
         weights = torch.ones(count, dtype=means.dtype) if weights is None else weights
         if weights.shape != (count,) or not (weights.isfinite() & (weights > 0)).all():
             raise ValueError(f"weights must be {count} positive numbers; got {weights.tolist()}")
@@ -76,23 +71,21 @@ class GaussianMixture:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log density at x (B, d), shape (B,)."""
-        one, zero = x.new_ones(len(x)), x.new_zeros(len(x))
-        return self.components(x, one, zero).log_joint.logsumexp(dim=1)
+        return self.components(x).log_joint.logsumexp(dim=1)
 
     def score(self, x: Tensor) -> Tensor:
         """grad_x log density at x (B, d): -sum_k r_k Sigma_k^-1 (x - mu_k), r the posterior of the components."""
-        one, zero = x.new_ones(len(x)), x.new_zeros(len(x))
-        parts = self.components(x, one, zero)
+        parts = self.components(x)
         return self.combine(parts.log_joint.softmax(dim=1), -parts.offsets / parts.variances)
 
-    def components(self, x: Tensor, alpha_t: Tensor, beta_t: Tensor) -> Components:
-        """The mixture of alpha_t z + beta_t eps, component by component, at x (B, d) with coefficients (B,)."""
+    def components(self, x: Tensor, alpha_t: Tensor | None = None, beta_t: Tensor | None = None) -> Components:
+        """The mixture of alpha_t z + beta_t eps, component by component, at x (B, d); coefficients (B,), default z."""
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ValueError(f"x must have shape (B, {self.dim}); got {tuple(x.shape)}")
         means, bases, eigenvalues, weights = (
             part.to(x.dtype).to(x.device) for part in (self.means, self.bases, self.eigenvalues, self.weights)
         )
-        alpha, beta = alpha_t[:, None, None], beta_t[:, None, None]
+        alpha, beta = (1, 0) if alpha_t is None else (alpha_t[:, None, None], beta_t[:, None, None])
         offsets = torch.einsum("kij,bki->bkj", bases, x[:, None] - alpha * means)
         variances = alpha**2 * eigenvalues + beta**2
         log_normal = -0.5 * (offsets**2 / variances + variances.log() + math.log(2 * math.pi)).sum(dim=2)
@@ -105,9 +98,7 @@ class GaussianMixture:
 
 def ring(count: int = 8, radius: float = 2.0, std: float = 0.2) -> GaussianMixture:
     """`count` equal round components on a circle in the plane, counter-clockwise from (radius, 0)."""
-    _check_at_least("count", count, 1)
-    angles = 2 * math.pi * torch.arange(count) / count
-    return GaussianMixture(radius * torch.stack((angles.cos(), angles.sin()), dim=1), std)
+    return GaussianMixture(radius * _directions(count), std)
 
 
 def petals(count: int = 3, reach: float = 1.0, along: float = 0.6, across: float = 0.35) -> GaussianMixture:
@@ -115,14 +106,15 @@ def petals(count: int = 3, reach: float = 1.0, along: float = 0.6, across: float
 
     Means lie at distance `reach` from the origin; standard deviations are `along` outwards and `across` sideways.
     """
-    _check_at_least("count", count, 1)
-    angles = math.pi / 2 + 2 * math.pi * torch.arange(count) / count
-    outwards = torch.stack((angles.cos(), angles.sin()), dim=1)  # (K, 2)
-    sideways = torch.stack((-angles.sin(), angles.cos()), dim=1)
+    outwards = _directions(count, first=math.pi / 2)
+    sideways = torch.stack((-outwards[:, 1], outwards[:, 0]), dim=1)
     covs = sum(s**2 * d[:, :, None] * d[:, None] for s, d in ((along, outwards), (across, sideways)))
     return GaussianMixture(reach * outwards, covs)
 
 
-def _check_at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}; got {value}")
+def _directions(count: int, first: float = 0.0) -> Tensor:
+    """Unit vectors in the plane (count, 2), counter-clockwise from the angle `first`."""
+    if count < 1:
+        raise ValueError(f"count must be at least 1; got {count}")
+    angles = first + 2 * math.pi * torch.arange(count) / count
+    return torch.stack((angles.cos(), angles.sin()), dim=1)

@@ -12,18 +12,16 @@ Source: Flow Matching Guide and Code (2024), table 1.
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from labkit.base.conditions import Condition, Null, own_null
 from labkit.base.joints import Model
 from labkit.base.runtime import randn_like
-from labkit.base.shapes import check_same_shape, check_time, check_time_range, expand_t, visible
+from labkit.base.shapes import check_same_shape, check_times, expand_t, visible
 from labkit.flow.schedules import Linear, Schedule, check_endpoints
 
 PREDICTIONS = ("velocity", "score", "eps", "z")
-
-# A coefficient smaller than this is zero up to rounding: dividing by it gives noise, not an answer.
-SINGULAR = 1e-6
+SINGULAR = 1e-6  # a smaller coefficient is zero up to rounding: dividing by it gives noise, not an answer
 
 
 class PathSample(NamedTuple):
@@ -35,24 +33,15 @@ class PathSample(NamedTuple):
 
 
 class GaussianPath:
-    """The conditional path x_t = alpha_t z + beta_t eps of a schedule.
-
-    Raises ValueError if the schedule does not run from pure noise to pure data.
-    """
+    """The path x_t = alpha_t z + beta_t eps of a schedule; ValueError unless that runs from noise to data."""
 
     def __init__(self, schedule: Schedule | None = None) -> None:
         self.schedule = schedule or Linear()
         check_endpoints(self.schedule)
 
-    def sample(
-        self, z: Tensor, t: Tensor, eps: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> PathSample:
-        """Draw x_t ~ p_t(. | z) together with its velocity, the target of training.
-
-        Arguments: data `z` (B, ...), times `t` (B,) in [0, 1], and the noise `eps` shaped like z (default: drawn).
-        """
-        check_time(t, z)
-        check_time_range(t)
+    def sample(self, z: Tensor, t: Tensor, eps: Tensor | None = None, generator: Generator | None = None) -> PathSample:
+        """x_t ~ p_t(. | z) and its velocity, for data z (B, ...), t (B,) in [0, 1] and eps like z (default: drawn)."""
+        check_times(t, z)
         eps = randn_like(z, generator) if eps is None else eps
         check_same_shape("eps", eps, z)
         alpha_t, beta_t, d_alpha_t, d_beta_t = (expand_t(c, z) for c in self.schedule(t))
@@ -60,12 +49,10 @@ class GaussianPath:
 
     def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """u_t(x | z) = d_alpha_t z + (d_beta_t / beta_t) (x - alpha_t z). Singular at t=1 (ValueError on the CPU)."""
-        check_same_shape("z", z, x)
         return complete(self, x, t, z=z).velocity
 
     def score(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """grad_x log p_t(x | z) = -(x - alpha_t z) / beta_t^2. Singular at t=1 (ValueError on the CPU)."""
-        check_same_shape("z", z, x)
         return complete(self, x, t, z=z).score
 
 
@@ -104,11 +91,9 @@ class Prediction:
             raise AttributeError(f"there is no prediction {name!r}; there are {', '.join(PREDICTIONS)}")
         value, given = self._found[name], self._found[self._given]
         if visible(value) and given.isfinite().all() and not value.isfinite().all():
-            low, high = self._t.min().item(), self._t.max().item()
-            raise ValueError(
-                f"{name} is not determined by {self._given} where alpha_t or beta_t is 0 or d_beta_t diverges; t runs "
-                f"from {low:.4g} to {high:.4g}. Keep t away from that end"
-            )
+            where = "where alpha_t or beta_t is 0 or d_beta_t diverges"
+            times = f"t runs from {self._t.min():.4g} to {self._t.max():.4g}. Keep t away from that end"
+            raise ValueError(f"{name} is not determined by {self._given} {where}; {times}")
         return value
 
 
@@ -124,16 +109,15 @@ def complete(
 ) -> Prediction:
     """From one of the four predictions at x (B, ...) and t (B,) work out the others.
 
-    `complete(path, x, t, score=s).velocity`: one of `velocity`, `score`, `eps`, `z` is given, shaped like x.
-    Raises ValueError otherwise, and when a prediction is read that is singular at some t.
+    `complete(path, x, t, score=s).velocity`: the given one is shaped like x. Raises ValueError unless exactly one is
+    given, and when a prediction is read that is singular at some t.
     """
-    candidates = {"velocity": velocity, "score": score, "eps": eps, "z": z}
-    given = {name: value for name, value in candidates.items() if value is not None}
+    candidates = zip(PREDICTIONS, (velocity, score, eps, z), strict=True)
+    given = {name: value for name, value in candidates if value is not None}
     if len(given) != 1:
-        raise ValueError(f"give exactly one of velocity, score, eps, z; got {', '.join(given) or 'none'}")
-    check_time(t, x)
-    check_time_range(t)
+        raise ValueError(f"give exactly one of {', '.join(PREDICTIONS)}; got {', '.join(given) or 'none'}")
     ((name, value),) = given.items()
+    check_times(t, x)
     check_same_shape(name, value, x)
     return Prediction(path, x, t, name, value)
 

@@ -22,14 +22,12 @@ class Coefficients(NamedTuple):
 
 
 class Schedule(ABC):
-    """One contract: `schedule(t)` gives the four coefficients at times `t` of shape (B,)."""
+    """One contract: `schedule(t)` gives the four coefficients at times `t` of shape (B,), each shaped like `t`."""
 
-    #: Training draws t from [0, t_max]; below 1 only where the target's derivative diverges at t=1.
-    t_max: float = 1.0
+    t_max: float = 1.0  # training draws t from [0, t_max]; below 1 only where the target diverges at t=1
 
     @abstractmethod
-    def __call__(self, t: Tensor) -> Coefficients:
-        """Return `Coefficients(alpha_t, beta_t, d_alpha_t, d_beta_t)`, each shaped like `t`."""
+    def __call__(self, t: Tensor) -> Coefficients: ...
 
     def beta_d_beta(self, t: Tensor) -> Tensor:
         """The product beta_t * d_beta_t, shape (B,). A schedule whose d_beta_t diverges overrides it with the limit."""
@@ -74,13 +72,11 @@ class Cosine(Schedule):
 
 def check_endpoints(schedule: Schedule) -> None:
     """Raise ValueError unless alpha_0 = beta_1 = 0 and alpha_1 = beta_0 = 1 (to 1e-4)."""
-    ends = schedule(torch.tensor([0.0, 1.0], dtype=torch.float64))
-    alpha_0, alpha_1 = ends.alpha_t.tolist()
-    beta_0, beta_1 = ends.beta_t.tolist()
-    # Written so that NaN fails too.
-    if not all(abs(error) <= 1e-4 for error in (alpha_0, beta_1, alpha_1 - 1, beta_0 - 1)):
+    (alpha_0, alpha_1), (beta_0, beta_1), *_ = schedule(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    wrong = (alpha_0, beta_1, alpha_1 - 1, beta_0 - 1)
+    if not all(abs(error) <= 1e-4 for error in wrong):  # so that NaN fails, too
+        ends = f"alpha_0 = {alpha_0:.4g}, beta_0 = {beta_0:.4g}, alpha_1 = {alpha_1:.4g}, beta_1 = {beta_1:.4g}"
         raise ValueError(
             "schedule must run from pure noise to pure data: alpha_0 = beta_1 = 0 and alpha_1 = beta_0 = 1; "
-            f"{type(schedule).__name__} has alpha_0 = {alpha_0:.4g}, beta_0 = {beta_0:.4g}, "
-            f"alpha_1 = {alpha_1:.4g}, beta_1 = {beta_1:.4g}"
+            f"{type(schedule).__name__} has {ends}"
         )

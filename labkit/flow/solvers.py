@@ -5,24 +5,19 @@ Cost is counted in evaluations of the field: euler 1 a step, heun and midpoint 2
 Formulas, with h = s - t: Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I (1993), II.1 and III.1.
 """
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from labkit.base.joints import Field, Step
 from labkit.base.runtime import randn_like
-from labkit.base.shapes import TIME_TOLERANCE, check_same_shape, check_sigma, expand_t, sigma_at, visible
+from labkit.base.shapes import TIME_TOLERANCE, Sigma, check_same_shape, check_sigma, expand_t, sigma_at, visible
 
 
 def euler(field: Field) -> Step:
     """x + h u(x, t). Order 1, one evaluation a step."""
-
-    def step(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        return x + _length(x, t, s) * slope(field, x, t)
-
-    return step
+    return lambda x, t, s: x + _length(x, t, s) * slope(field, x, t)
 
 
 def heun(field: Field) -> Step:
@@ -81,13 +76,11 @@ def adams_bashforth2(field: Field) -> Step:
     return step
 
 
-def euler_maruyama(
-    drift: Field, sigma: float | Callable[[Tensor], Tensor], generator: torch.Generator | None = None
-) -> Step:
+def euler_maruyama(drift: Field, sigma: Sigma, generator: Generator | None = None) -> Step:
     """x + h b(x, t) + sigma_t sqrt(h) xi with fresh xi ~ N(0, I) in every step, for dX = b dt + sigma_t dW.
 
-    `sigma` is the diffusion coefficient, a number >= 0 or a callable (B,) -> (B,); the noise comes in here, once.
-    The step raises ValueError for s < t: an SDE does not run backwards by its own drift.
+    `sigma` is a number >= 0 or a callable (B,) -> (B,). The step raises ValueError for s < t: an SDE does not run
+    backwards by its own drift.
     Kloeden, Platen: Numerical Solution of Stochastic Differential Equations (1992), section 9.1.
     """
     check_sigma(sigma)
@@ -101,12 +94,11 @@ def euler_maruyama(
     return step
 
 
-def sde_drift(velocity: Field, score: Field, sigma: float | Callable[[Tensor], Tensor]) -> Field:
+def sde_drift(velocity: Field, score: Field, sigma: Sigma) -> Field:
     """The drift u + sigma_t^2 / 2 * score, which with diffusion sigma_t keeps the flow's marginals, whatever sigma is.
 
-    `sigma` is a number or a callable (B,) -> (B,), the same that goes to `euler_maruyama`.
-    Score-Based Generative Modeling through Stochastic Differential Equations (2021), section 4.3, read backwards;
-    An Introduction to Flow Matching and Diffusion Models (2025), the SDE extension trick.
+    `sigma` as in `euler_maruyama`. Score-Based Generative Modeling through Stochastic Differential Equations (2021),
+    section 4.3, read backwards; An Introduction to Flow Matching and Diffusion Models (2025), the SDE extension trick.
     """
     check_sigma(sigma)
     return lambda x, t: velocity(x, t) + 0.5 * sigma_at(sigma, t, x) ** 2 * score(x, t)
@@ -114,14 +106,10 @@ def sde_drift(velocity: Field, score: Field, sigma: float | Callable[[Tensor], T
 
 @torch.no_grad()
 def simulate(step: Step, x: Tensor, ts: Tensor, keep: bool = False) -> Tensor:
-    """Carry `x` (B, ...) along the grid: n = len(ts) - 1 steps, from ts[0] to ts[-1].
+    """Carry `x` (B, ...), finite floats, along the grid `ts` (n + 1,), times in [0, 1] that increase or decrease.
 
-    Arguments:
-        step: `(x, t, s) -> x at s`, called with t and s (B,), such as `heun(field)`.
-        x: (B, ...) finite float start.
-        ts: (n + 1,) times in [0, 1], increasing (noise to data) or decreasing.
-        keep: return the whole path (n + 1, B, ...) rather than its end (B, ...).
-    Raises ValueError for a grid or a start that is none of this.
+    `step`, such as `heun(field)`, is called n times, with t and s (B,). Returns x at ts[-1], or with `keep` the whole
+    path (n + 1, B, ...). Raises ValueError for a grid or a start that is none of this.
     """
     ts = check_start(x, ts)
     path = [x]
@@ -129,9 +117,7 @@ def simulate(step: Step, x: Tensor, ts: Tensor, keep: bool = False) -> Tensor:
         try:
             x = step(x, t.expand(len(x)), s.expand(len(x)))
         except TypeError as error:
-            error.add_note(
-                "simulate called a step (x, t, s) -> x. If it was a field, heun(field) makes a step of it."
-            )
+            error.add_note("simulate called a step (x, t, s) -> x. If it was a field, heun(field) makes a step of it.")
             raise
         if keep:
             path.append(x)
@@ -163,7 +149,7 @@ def _length(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
 
 
 def slope(field: Field, x: Tensor, t: Tensor) -> Tensor:
-    """field(x, t), refused if broadcasting would hide that it is not shaped like x."""
+    """field(x, t); ValueError if it is not shaped like x, which broadcasting might hide."""
     value = field(x, t)
     check_same_shape("the field's value", value, x)
     return value

@@ -69,8 +69,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.split(x)
@@ -89,7 +88,7 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention, then an MLP, each as x + gate * f((1 + scale) * normalised x + shift): adaptive layer norm, "adaLN".
 
-    Shifts, scales and gates are linear in the conditioning vector emb (B, width); tokens are (B, N, width).
+    Shifts, scales and gates are linear in silu(emb), the conditioning (B, width); tokens are (B, N, width).
     """
 
     def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
@@ -113,15 +112,10 @@ class Block(nn.Module):
 class DiT(nn.Module):
     """A field on images: `forward(x, t, y=None)` with x (B, channels, S, S), t (B,) in [0, 1], y (B,) in 0..K or None.
 
-    Arguments:
-        channels: image channels, 1 for MNIST.
-        num_classes: K, or None for a network without labels; label K is "no class given", and so is y=None.
-        image_size: S, height and width of the images; the positions are made for it.
-        patch: side p of a patch; N = (S/p)^2 tokens, so that halving p costs four times as much and attention sixteen.
-        width: numbers a token, a multiple of 4 and of `heads`.
-        depth: blocks.
-        heads: attention heads a block.
-        mlp_ratio: width of the MLP's hidden layer in units of `width`.
+    `num_classes` is K, or None for a network without labels; label K is "no class given", and so is y=None. The
+    positions are made for images of `image_size` S, which a `patch` of side p cuts into N = (S/p)^2 tokens: halving p
+    costs four times as much, and attention sixteen. A token has `width` numbers, a multiple of 4 and of `heads`; there
+    are `depth` blocks, and `mlp_ratio` times as many hidden units in their MLPs.
     Raises ValueError for sizes that do not fit, and in `forward` for images, times and labels that do not.
     """
 
@@ -191,7 +185,7 @@ class DiT(nn.Module):
         if x.shape[2:] != (self.image_size, self.image_size):
             raise ValueError(f"height and width must be {self.image_size}; got {tuple(x.shape[2:])}")
         check_time(t, x)
-        return self.stem(patchify(x, self.patch)) + self.positions, self.conditioning(x, t, y)
+        return self.stem(patchify(x, self.patch)) + self.positions, self.conditioning(t, y)
 
 
 def _check_grid(height: int, width: int, patch: int) -> tuple[int, int]:

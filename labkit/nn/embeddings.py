@@ -12,8 +12,8 @@ class FourierTime(nn.Module):
     """Time t (B,) to `dim` features (B, dim): sin and cos of 2 pi f t, with dim/2 frequencies f from 1/4 to `highest`.
 
     A network sees t=.50 and t=.51 as nearly the same number, but as clearly different phases of the fast waves.
-    Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional Domains (2020),
-    with geometrically spaced frequencies.
+    Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional Domains (2020), here with
+    geometrically spaced frequencies.
     """
 
     def __init__(self, dim: int, highest: float = 16.0) -> None:
@@ -43,14 +43,13 @@ class Conditioning(nn.Module):
         self.time = nn.Sequential(FourierTime(dim), nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.label = None if num_classes is None else nn.Embedding(num_classes + 1, dim)
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+    def forward(self, t: Tensor, y: Tensor | None) -> Tensor:
         if y is not None:
             check_labels(y, len(t))
-        emb = self.time(t)
         if self.label is None:
             if y is not None:
                 raise ValueError("y was given to a network built without labels (num_classes=None)")
-            return emb
+            return self.time(t)
         if y is None:
             y = torch.full(t.shape, self.num_classes, dtype=torch.int64, device=t.device)
-        return emb + self.label(y)
+        return self.time(t) + self.label(y)

@@ -10,11 +10,8 @@ from labkit.nn.embeddings import Conditioning
 class MLP(nn.Module):
     """A field on vectors: `forward(x, t, y=None)` with x (B, dim), t (B,) in [0, 1], y (B,) in 0..K or None.
 
-    Arguments:
-        dim: dimension of x.
-        num_classes: K, or None for a network without labels; label K is "no class given", and so is y=None.
-        width: hidden units of every layer, an even number.
-        depth: hidden layers.
+    `num_classes` is K, or None for a network without labels; label K is "no class given", and so is y=None. There are
+    `depth` hidden layers of `width` units, an even number.
     """
 
     def __init__(self, dim: int = 2, num_classes: int | None = None, *, width: int = 128, depth: int = 3) -> None:
@@ -34,5 +31,4 @@ class MLP(nn.Module):
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ValueError(f"x must have shape (B, {self.dim}); got {tuple(x.shape)}")
         check_time(t, x)
-        emb = self.conditioning(x, t, y)  # (B, width)
-        return self.body(torch.cat((x, emb), dim=1))  # (B, dim)
+        return self.body(torch.cat((x, self.conditioning(t, y)), dim=1))  # (B, dim + width) to (B, dim)

@@ -45,8 +45,7 @@ class ResidualBlock(nn.Module):
         self.conv_in = nn.Conv2d(channels_in, channels_out, 3, padding=1)
         self.conv_out = zeroed(nn.Conv2d(channels_out, channels_out, 3, padding=1))
         self.scale_shift = nn.Linear(emb_dim, 2 * channels_out)
-        same = channels_in == channels_out
-        self.shortcut = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
+        self.shortcut = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv_in(silu(self.norm_in(x)))  # (B, out, H, W)
@@ -76,15 +75,10 @@ class Attention(nn.Module):
 class UNet(nn.Module):
     """A field on images: `forward(x, t, y=None)` with x (B, channels, H, W), t (B,) in [0, 1], y (B,) in 0..K or None.
 
-    H and W must be divisible by patch * 2**(levels - 1).
-
-    Arguments:
-        channels: image channels, 1 for MNIST.
-        num_classes: K, or None for a network without labels; label K is "no class given", and so is y=None.
-        widths: channels of each level, multiples of 8; every level halves the grid.
-        blocks: residual blocks of a level on the way down, and again on the way up.
-        patch: side of the pixel patches that become one position; 2 quarters the work on two CPU cores, 1 is for a GPU.
-        emb_dim: length of the conditioning vector.
+    `num_classes` is K, or None for a network without labels; label K is "no class given", and so is y=None. `widths`
+    are the channels of each level, multiples of 8; a level has `blocks` residual blocks on the way down, and again on
+    the way up. `patch` is the side of the pixel patches that become one position: 2 quarters the work on two CPU cores,
+    1 is for a GPU. H and W must be divisible by patch * 2**(levels - 1). The conditioning vector has `emb_dim` numbers.
     """
 
     def __init__(
@@ -114,22 +108,22 @@ class UNet(nn.Module):
             inputs = [first_in] + [width] * (blocks - 1)
             return nn.ModuleList(ResidualBlock(c, width, emb_dim) for c in inputs)
 
-        below = (widths[0], *widths[:-1])
-        above = (*widths[1:], widths[-1])
+        below, above = (widths[0], *widths[:-1]), (*widths[1:], widths[-1])
         self.encoder = nn.ModuleList(level(c, width) for c, width in zip(below, widths, strict=True))
         self.downsample = nn.ModuleList(nn.Conv2d(w, w, 3, stride=2, padding=1) for w in widths[:-1])
         deep = widths[-1]
-        self.midcoder = nn.ModuleList(
-            [ResidualBlock(deep, deep, emb_dim), Attention(deep), ResidualBlock(deep, deep, emb_dim)]
-        )
+        middle = [ResidualBlock(deep, deep, emb_dim), Attention(deep), ResidualBlock(deep, deep, emb_dim)]
+        self.midcoder = nn.ModuleList(middle)
         self.decoder = nn.ModuleList(level(c + w, w) for c, w in reversed(list(zip(above, widths, strict=True))))
         self.head_norm = group_norm(2 * widths[0])
         self.head = zeroed(nn.Conv2d(2 * widths[0], pixels, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        self._check(x)
+        check_images(x, self.channels)
+        if x.shape[2] % self.smallest or x.shape[3] % self.smallest:
+            raise ValueError(f"height and width must be divisible by {self.smallest}; got {tuple(x.shape[2:])}")
         check_time(t, x)
-        emb = self.conditioning(x, t, y)  # (B, emb_dim)
+        emb = self.conditioning(t, y)  # (B, emb_dim)
         stem = h = self.stem(pixel_unshuffle(x, self.patch))  # (B, widths[0], H/p, W/p)
 
         skips = []
@@ -152,8 +146,3 @@ class UNet(nn.Module):
 
         h = silu(self.head_norm(torch.cat((h, stem), dim=1)))  # the full-resolution skip
         return pixel_shuffle(self.head(h), self.patch)  # (B, channels, H, W)
-
-    def _check(self, x: Tensor) -> None:
-        check_images(x, self.channels)
-        if x.shape[2] % self.smallest or x.shape[3] % self.smallest:
-            raise ValueError(f"height and width must be divisible by {self.smallest}; got {tuple(x.shape[2:])}")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from labkit.base.files import (
     asset,
     atomic_write,
     card_path,
+    provenance,
     read_card,
     read_table,
     read_weights,
@@ -23,6 +25,7 @@ from labkit.base.files import (
     write_table,
     write_weights,
 )
+from labkit.base.runtime import machine
 
 CARD = Card(title="A title", source="a source, with an é", licence="MIT", details={"steps": 3, "losses": [1.5, 0.5]})
 ROOT = Path(labkit.__file__).parent.parent
@@ -264,6 +267,13 @@ def test_an_unknown_table_is_refused_with_the_names_that_exist(folder):
     write_table(folder / "sweep.csv", ROWS, CARD)
     with pytest.raises(ValueError, match=r"no asset is called 'nope\.csv'; the assets are sweep\.csv$"):
         read_table("nope")
+
+
+def test_a_figure_says_on_which_day_and_machine_and_by_which_code_it_was_made(folder):
+    (folder / ".git").write_text("no checkout")
+    began = provenance(torch.device("cpu"))
+    assert list(began) == ["started", "machine", "revision"] and began["revision"] == "unknown"
+    assert date.fromisoformat(began["started"]) <= date.today() and began["machine"] == machine(torch.device("cpu"))
 
 
 def test_every_shipped_table_reads_and_its_card_names_the_command_that_wrote_it():

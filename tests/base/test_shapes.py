@@ -12,7 +12,7 @@ from labkit.base.shapes import (
     check_same_shape,
     check_sigma,
     check_time,
-    check_time_range,
+    check_times,
     expand_t,
     sigma_at,
 )
@@ -29,10 +29,10 @@ def test_expanded_time_multiplies_every_sample_by_its_own_time(shape):
         assert torch.equal(sample, time * whole)
 
 
-both = pytest.mark.parametrize("function", [expand_t, check_time])
+everywhere = pytest.mark.parametrize("function", [expand_t, check_time, check_times])
 
 
-@both
+@everywhere
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (5,), (4, 1), (1, 4)], ids=str)
 def test_a_time_of_another_shape_is_refused_with_both_shapes(function, shape):
     words = r"t must have shape \(4,\).*x with shape \(4, 2, 3\); got shape "
@@ -40,14 +40,14 @@ def test_a_time_of_another_shape_is_refused_with_both_shapes(function, shape):
         function(torch.zeros(shape), torch.zeros(4, 2, 3))
 
 
-@both
+@everywhere
 def test_x_without_a_batch_is_refused(function):
     for t in (torch.zeros(1), torch.tensor(0.0)):
         with pytest.raises(ValueError, match=r"t must have shape \(B,\).*x with shape \(\); got shape \("):
             function(t, torch.tensor(1.0))
 
 
-@both
+@everywhere
 @pytest.mark.parametrize(
     ("t", "came"),
     [
@@ -76,7 +76,7 @@ def test_a_time_that_is_no_float_tensor_is_refused_by_type(function, t, came):
 def test_one_time_outside_the_unit_interval_is_refused_with_its_value_where_values_are_checked(bad, came):
     t = torch.tensor([0.5, bad, 0.5])
     with pytest.raises(ValueError, match=rf"t must lie in \[0, 1\].*got values {came}"):
-        check_time_range(t)
+        check_times(t, torch.zeros(3, 2))
     assert check_time(t, torch.zeros(3, 2)) is None  # shape and type alone
 
 
@@ -85,15 +85,15 @@ def test_both_ends_and_the_rounding_of_summed_steps_are_times():
     for _ in range(10):
         t = t + torch.tensor(0.1)
     assert t > 1  # ten float32 tenths overshoot
-    assert check_time_range(torch.stack((torch.tensor(0.0), torch.tensor(1.0), t))) is None
-    assert check_time_range(torch.zeros(0)) is None
+    assert check_times(torch.stack((torch.tensor(0.0), torch.tensor(1.0), t)), torch.zeros(3, 2)) is None
+    assert check_times(torch.zeros(0), torch.zeros(0)) is None
     with pytest.raises(ValueError, match=r"to 1\.001"):
-        check_time_range(t[None] + 1e-3)
+        check_times(t[None] + 1e-3, torch.zeros(1))
 
 
 def check_both(t, y):
     """The two checks of values, around something to compute."""
-    check_time_range(t)
+    check_times(t, t)
     check_labels(y, len(y), largest=3)
     return t + y
 

@@ -41,20 +41,19 @@ def test_an_odd_number_of_time_features_is_refused(dim):
         FourierTime(dim)
 
 
-def batch():
-    return torch.zeros(3, 2), torch.tensor([0.1, 0.5, 0.9])
+TIMES = torch.tensor([0.1, 0.5, 0.9])
 
 
 def test_no_label_is_the_null_label():
-    module, (x, t) = Conditioning(24, 7), batch()
-    assert module(x, t, None).shape == (3, 24)
-    assert torch.equal(module(x, t, None), module(x, t, torch.full((3,), 7)))
-    assert not torch.equal(module(x, t, None), module(x, t, torch.full((3,), 6)))
+    module = Conditioning(24, 7)
+    assert module(TIMES, None).shape == (3, 24)
+    assert torch.equal(module(TIMES, None), module(TIMES, torch.full((3,), 7)))
+    assert not torch.equal(module(TIMES, None), module(TIMES, torch.full((3,), 6)))
 
 
 def test_the_label_adds_its_own_row_whatever_the_time():
-    module, (x, t) = Conditioning(24, 7), batch()
-    shift = module(x, t, torch.tensor([0, 0, 5])) - module(x, t, torch.tensor([5, 5, 0]))
+    module = Conditioning(24, 7)
+    shift = module(TIMES, torch.tensor([0, 0, 5])) - module(TIMES, torch.tensor([5, 5, 0]))
     torch.testing.assert_close(shift[0], shift[1], rtol=0, atol=1e-5)
     torch.testing.assert_close(shift[0], -shift[2], rtol=0, atol=1e-5)
     assert shift.abs().max() > 0.1
@@ -70,13 +69,13 @@ def test_the_label_adds_its_own_row_whatever_the_time():
 )
 def test_labels_that_do_not_fit_are_refused(y, error, words):
     with pytest.raises(error, match=words):
-        Conditioning(24, 7)(*batch(), y)
+        Conditioning(24, 7)(TIMES, y)
 
 
 def test_a_network_without_labels_refuses_one():
-    module, (x, t) = Conditioning(24, None), batch()
-    assert module(x, t, None).shape == (3, 24)
+    module = Conditioning(24, None)
+    assert module(TIMES, None).shape == (3, 24)
     with pytest.raises(ValueError, match=r"y was given to a network built without labels \(num_classes=None\)"):
-        module(x, t, torch.zeros(3, dtype=torch.int64))
+        module(TIMES, torch.zeros(3, dtype=torch.int64))
     with pytest.raises(TypeError, match=r"y must be an int64 tensor.*torch\.float32"):  # a time in the place of y
-        module(x, t, t)
+        module(TIMES, TIMES)
