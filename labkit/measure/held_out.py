@@ -1,7 +1,7 @@
 """What a model scores on images it has not seen: a loss on a fixed grid of times, or a count of wrong answers."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from labkit.data.images import Labelled, mnist32, to_float
 from labkit.flow.losses import cfm_loss
@@ -18,7 +18,7 @@ def held_out_loss(
     own uniform grid of times.
     """
     generator, total = torch.Generator().manual_seed(0), 0.0
-    images, labels = _first(data, limit)
+    images, labels = (part[:limit] for part in data or mnist32("test"))
     on = next(model.parameters()).device
     for z, y in zip(to_float(images).split(chunk), labels.split(chunk), strict=True):
         t = (torch.arange(len(z)) + 0.5) / len(z)
@@ -31,10 +31,5 @@ def held_out_loss(
 def count_wrong(model: nn.Module, data: Labelled | None = None, *, limit: int | None = None, chunk: int = 1000) -> int:
     """How many images of `data` a classifier gets wrong; arguments as in `held_out_loss`."""
     on = next(model.parameters()).device
-    parts = zip(*(part.split(chunk) for part in _first(data, limit)), strict=True)
+    parts = zip(*(part[:limit].split(chunk) for part in data or mnist32("test")), strict=True)
     return sum((model(to_float(z.to(on))).argmax(1) != y.to(on)).sum().item() for z, y in parts)
-
-
-def _first(data: Labelled | None, limit: int | None) -> tuple[Tensor, Tensor]:
-    images, labels = mnist32("test") if data is None else data
-    return images[:limit], labels[:limit]
