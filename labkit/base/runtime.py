@@ -62,9 +62,8 @@ def half_precision(on: torch.device, *, heavy: bool = False) -> torch.dtype | No
 
     CUDA: bfloat16 from compute capability 8.0, float16 below it (a T4 only emulates bfloat16, although
     `torch.cuda.is_bf16_supported()` answers True there). CPU: bfloat16 if the work is `heavy`, as that of networks on
-    images is, and a probe finds it clearly faster so, else None. Elsewhere None. The environment variable
-    LABKIT_PRECISION (float32, bfloat16 or float16) overrides the choice; ValueError for another name, and for float16
-    without CUDA.
+    images is, and a probe finds it clearly faster. The environment variable LABKIT_PRECISION (float32, bfloat16 or
+    float16) overrides the choice; ValueError for another name, and for float16 without CUDA.
     """
     if wanted := os.environ.get("LABKIT_PRECISION"):
         if wanted not in PRECISIONS:

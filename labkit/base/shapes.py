@@ -87,7 +87,8 @@ def sigma_at(sigma: Sigma, t: Tensor, x: Tensor) -> float | Tensor:
     return expand_t(value, x)
 
 
-def check_same_shape(name: str, value: Tensor, x: Tensor) -> None:
-    """Raise unless `value`, the argument called `name`, is shaped like `x`."""
+def check_same_shape(name: str, value: Tensor, x: Tensor) -> Tensor:
+    """`value`, called `name`; ValueError unless it is shaped like `x`, which broadcasting would hide."""
     if value.shape != x.shape:
         raise ValueError(f"{name} must be shaped like x, {tuple(x.shape)}; got {tuple(value.shape)}")
+    return value

@@ -1,8 +1,7 @@
 """Losses: a batch in, a scalar out. Each is a mean over batch and dimensions, and trains one field.
 
 Times are drawn stratified: one uniform time in each of B equal slices of [0, t_max], the slices in random order. Each
-time is still uniform, and independent of which sample it goes to, so the expected loss is the same; but a batch never
-bunches up at one end and the gradient is quieter.
+time is still uniform, whatever sample it goes to, so the expected loss is the same; but the gradient is quieter.
 """
 
 import torch
@@ -21,9 +20,9 @@ def draw_times(path: GaussianPath, z: Tensor, generator: torch.Generator | None 
     n = len(z)
     on = z.device if generator is None else generator.device
     u = torch.rand(n, generator=generator, device=on) + torch.randperm(n, generator=generator, device=on)
-    # Rounding may carry the last time up to t_max itself, where the score of the linear path is singular.
-    t = (u * (path.schedule.t_max / n)).to(device=z.device, dtype=z.dtype)
-    return t.clamp_max(path.schedule.t_max * (1 - torch.finfo(t.dtype).eps))
+    t_max = path.schedule.t_max
+    t = (u * (t_max / n)).to(device=z.device, dtype=z.dtype)
+    return t.clamp_max(t_max * (1 - torch.finfo(t.dtype).eps))  # rounding must not reach 1: a score is singular there
 
 
 def cfm_loss(
@@ -93,6 +92,4 @@ def dsm_loss(
 
 def _predict(model: Model, x_t: Tensor, t: Tensor, y: Condition | None) -> Tensor:
     """The model's output, refused if broadcasting would turn a wrong shape into a plausible loss."""
-    predicted = model(x_t, t, y)
-    check_same_shape("the model's output", predicted, x_t)
-    return predicted
+    return check_same_shape("the model's output", model(x_t, t, y), x_t)

@@ -42,8 +42,7 @@ class GaussianPath:
     def sample(self, z: Tensor, t: Tensor, eps: Tensor | None = None, generator: Generator | None = None) -> PathSample:
         """x_t ~ p_t(. | z) and its velocity, for data z (B, ...), t (B,) in [0, 1] and eps like z (default: drawn)."""
         check_times(t, z)
-        eps = randn_like(z, generator) if eps is None else eps
-        check_same_shape("eps", eps, z)
+        eps = randn_like(z, generator) if eps is None else check_same_shape("eps", eps, z)
         alpha_t, beta_t, d_alpha_t, d_beta_t = (expand_t(c, z) for c in self.schedule(t))
         return PathSample(alpha_t * z + beta_t * eps, d_alpha_t * z + d_beta_t * eps, eps)
 
@@ -116,10 +115,9 @@ def complete(
     given = {name: value for name, value in candidates if value is not None}
     if len(given) != 1:
         raise ValueError(f"give exactly one of {', '.join(PREDICTIONS)}; got {', '.join(given) or 'none'}")
-    ((name, value),) = given.items()
     check_times(t, x)
-    check_same_shape(name, value, x)
-    return Prediction(path, x, t, name, value)
+    ((name, value),) = given.items()
+    return Prediction(path, x, t, name, check_same_shape(name, value, x))
 
 
 class Converted(nn.Module):

@@ -149,10 +149,8 @@ def _length(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
 
 
 def slope(field: Field, x: Tensor, t: Tensor) -> Tensor:
-    """field(x, t); ValueError if it is not shaped like x, which broadcasting might hide."""
-    value = field(x, t)
-    check_same_shape("the field's value", value, x)
-    return value
+    """field(x, t); ValueError unless it is shaped like x."""
+    return check_same_shape("the field's value", field(x, t), x)
 
 
 def check_start(x: Tensor, ts: Tensor) -> Tensor:

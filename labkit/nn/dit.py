@@ -103,11 +103,6 @@ class Block(nn.Module):
         x = x + gate_a[:, None] * self.attention(modulate(x, shift_a, scale_a))
         return x + gate_m[:, None] * self.mlp(modulate(x, shift_m, scale_m))
 
-    def attention_weights(self, x: Tensor, emb: Tensor) -> Tensor:
-        """softmax(Q K^T / sqrt(d)), (B, heads, N, N): row i is how token i shares its attention out, and sums to 1."""
-        q, k, _ = self.attention.split(modulate(x, *self.modulation(silu(emb)).chunk(6, dim=1)[:2]))
-        return (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1)
-
 
 class DiT(nn.Module):
     """A field on images: `forward(x, t, y=None)` with x (B, channels, S, S), t (B,) in [0, 1], y (B,) in 0..K or None.
@@ -169,15 +164,17 @@ class DiT(nn.Module):
     def attention_weights(self, x: Tensor, t: Tensor, y: Tensor | None = None, *, block: int) -> Tensor:
         """softmax(Q K^T / sqrt(d)) of one block, (B, heads, N, N), when the network looks at (x, t, y).
 
-        Entry (i, j) is how much of what token i reads comes from token j; tokens are counted row by row.
-        Raises ValueError unless `block` is in 0..depth-1, and as `forward` does.
+        Entry (i, j) is how much of what token i reads comes from token j, so that a row sums to 1; tokens are counted row
+        by row. Raises ValueError unless `block` is in 0..depth-1, and as `forward` does.
         """
         if not 0 <= block < len(self.blocks):
             raise ValueError(f"block must lie in 0..{len(self.blocks) - 1}; got {block}")
         tokens, emb = self._embed(x, t, y)
         for earlier in self.blocks[:block]:
             tokens = earlier(tokens, emb)
-        return self.blocks[block].attention_weights(tokens, emb)
+        shift, scale, *_ = self.blocks[block].modulation(silu(emb)).chunk(6, dim=1)
+        q, k, _ = self.blocks[block].attention.split(modulate(tokens, shift, scale))
+        return (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1)
 
     def _embed(self, x: Tensor, t: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """Tokens (B, N, width) with their positions, and the conditioning vector (B, width)."""
