@@ -164,8 +164,8 @@ class DiT(nn.Module):
     def attention_weights(self, x: Tensor, t: Tensor, y: Tensor | None = None, *, block: int) -> Tensor:
         """softmax(Q K^T / sqrt(d)) of one block, (B, heads, N, N), when the network looks at (x, t, y).
 
-        Entry (i, j) is how much of what token i reads comes from token j, so that a row sums to 1; tokens are counted row
-        by row. Raises ValueError unless `block` is in 0..depth-1, and as `forward` does.
+        Entry (i, j) is how much of what token i reads comes from token j, so a row sums to 1; tokens are counted row by
+        row. Raises ValueError unless `block` is in 0..depth-1, and as `forward` does.
         """
         if not 0 <= block < len(self.blocks):
             raise ValueError(f"block must lie in 0..{len(self.blocks) - 1}; got {block}")
