@@ -98,7 +98,10 @@ def fit(
 
     fused = on.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=fused)
-    up_and_down = lambda n: min((n + 1) / warmup, (steps - n) / max(1, steps - warmup))  # noqa: E731
+
+    def up_and_down(n: int) -> float:
+        return min((n + 1) / warmup, (steps - n) / max(1, steps - warmup))
+
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, up_and_down)
     scaler = torch.amp.GradScaler(on.type, enabled=half == torch.float16)
     average = PowerAverage(model, ema_gamma)
