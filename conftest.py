@@ -16,6 +16,9 @@ UNSET_TIMEOUT = 2000  # nbval's own default
 
 collect_ignore = ["notebooks/student"]  # their blanks raise; tests/course/test_unsolved.py runs them
 
+# Two workers run side by side: one thread each, for their kernels too, since two threads each slow both down.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Kernels inherit the environment. A profile set by hand wins, and gets the time to train.
 os.environ.setdefault("LABKIT_PROFILE", "fast")
 CELL_TIMEOUT = 300 if os.environ["LABKIT_PROFILE"] == "fast" else 1200  # seconds a cell may take

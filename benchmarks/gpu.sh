@@ -28,7 +28,7 @@ tee=$!
 say() { [ -n "$tiny" ] && echo "$2" || echo "$1"; } # say WHOLE TINY: the one or the other number
 lk() { "$python" -m labkit "$@"; }
 
-tests() { "$python" -m pytest tests/test_gpu.py -v -p no:cacheprovider; }
+tests() { "$python" -m pytest tests/test_gpu.py -v -n 0 -p no:cacheprovider; }
 steps() { # shellcheck disable=SC2046
   "$python" benchmarks/step_time.py --batches $(say "128 512 2048" 4) --seconds "$(say 2 0.05)" --json "$work/json/steps.json"
 }

@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+IMPORT = re.compile(r"^(?:from|import) labkit\.?([\w.]*)", flags=re.MULTILINE)
 
 
 def code_cells(notebook):
@@ -65,6 +66,14 @@ def test_a_lesson_has_two_words_of_prose_for_every_line_of_code_and_short_cells(
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_lesson_imports_from_at_most_eight_rooms_once_each_and_in_one_cell(path):
+    places = [(k, room) for k, cell in enumerate(code_cells(read(path))) for room in IMPORT.findall(cell.source)]
+    cells, rooms = {k for k, _ in places}, [room for _, room in places]
+    assert len(cells) == 1 and 1 <= len(rooms) <= 8 and len(set(rooms)) == len(rooms)
+    assert set(rooms) <= {"base", "flow", "nn", "data", "training", "measure", "show", "course"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_picture_has_a_sentence_that_stands_for_it(path):
     pictures = [
         (cell.id, output.metadata)
@@ -92,6 +101,7 @@ def run_pytest(folder, *cells, cell_timeout=60):
         "-m",
         "pytest",
         "--nbval-lax",
+        "-n0",
         f"--nbval-cell-timeout={cell_timeout}",
         "-rs",
         "lesson.ipynb",
