@@ -16,6 +16,7 @@ from labkit.base.files import FOLDER, Card, provenance, write_table
 from labkit.base.runtime import device, seed_everything, seeded_noise
 from labkit.data import balanced_labels, batches, mnist32
 from labkit.measure import Judge, draw, held_out_loss, sweep
+from labkit.measure.samples import sampling_settings
 from labkit.nn import UNet
 from labkit.training import RECIPES, fit
 
@@ -51,7 +52,7 @@ def ablate(*, steps: int = 1_200, batch_size: int = 64, seeds: Iterable[int] = (
                 report("last weights for EMA", seed, copy.deepcopy(model))
 
     about = {"steps": steps, "batch_size": batch_size, "lr": lr, "precision": precision}
-    details = began | about | {"sampling": "midpoint, 10 steps"}
+    details = began | about | {"sampling": sampling_settings()}
     card = Card("The U-Net lab with one part left out", "python benchmarks/ablate.py", "MIT", details)
     return write_table(FOLDER / "mnist-unet-ablations.csv", rows, card)
 

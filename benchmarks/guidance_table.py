@@ -30,7 +30,7 @@ def guidance_table(
     name: str,
     *,
     n: int = 2_000,
-    steps: int = 10,
+    steps: int | None = None,
     draws: int = 200,
     ws: Iterable[float] = WS,
     other_ws: Iterable[float] = OTHER_WS,
@@ -98,10 +98,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="the model, for example mnist-unet")
     parser.add_argument("--samples", type=int, default=2_000, help="samples of each row (default 2000)")
-    parser.add_argument("--steps", type=int, default=10, help="steps of the midpoint method (default 10)")
+    parser.add_argument("--steps", type=int, help="steps of the midpoint method (default: enough)")
     parser.add_argument("--draws", type=int, default=200, help="bootstrap draws of the best scale (default 200)")
     parser.add_argument("--scales", type=float, nargs="+", default=WS, metavar="W", help="scales of plain guidance")
-    parser.add_argument("--other-scales", type=float, nargs="+", default=OTHER_WS, metavar="W", help="of other kinds")
+    parser.add_argument("--other-scales", type=float, nargs="*", default=OTHER_WS, metavar="W", help="of other kinds")
     asked = parser.parse_args()
     options = {"steps": asked.steps, "draws": asked.draws, "ws": asked.scales, "other_ws": asked.other_scales}
     print(json.dumps(guidance_table(asked.name, n=asked.samples, **options).details, indent=2))

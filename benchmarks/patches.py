@@ -30,7 +30,7 @@ def patches(
     batch_size: int = 64,
     lr: float = 3e-3,
     seed: int = 0,
-    solver_steps: int = 10,
+    solver_steps: int | None = None,
 ) -> Card:
     """Train every variant for `seconds`, judge n of its samples, write the table and return its card."""
     on = device()

@@ -37,8 +37,12 @@ def visible(values: Tensor) -> bool:
 
     On an accelerator looking would make the program wait for the device; inside those there may be nothing to look at.
     """
-    captured = torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(values)
-    return values.device.type == "cpu" and values.numel() > 0 and not captured
+    return values.device.type == "cpu" and values.numel() > 0 and not captured(values)
+
+
+def captured(values: Tensor) -> bool:
+    """Whether `torch.compile` or `torch.func` holds the values, so that no decision may depend on them."""
+    return torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(values)
 
 
 def check_times(t: Tensor, x: Tensor) -> None:

@@ -10,4 +10,4 @@ from labkit.measure.judge import Judge, real_quality
 from labkit.measure.metrics import Share, share, sliced_w2
 from labkit.measure.quality import Quality
 from labkit.measure.samples import clipped, draw
-from labkit.measure.sweeps import kinds_of_guidance, shipped_curve, sweep
+from labkit.measure.sweeps import kinds_of_guidance, shipped_curve, shipped_curves, sweep

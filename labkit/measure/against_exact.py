@@ -8,6 +8,7 @@ from torch import Tensor
 from labkit.base.joints import Model
 from labkit.base.shapes import check_labels
 from labkit.flow.exact import ExactMarginal
+from labkit.flow.mixtures import GaussianMixture
 from labkit.measure.metrics import share
 from labkit.measure.quality import Quality
 
@@ -54,20 +55,40 @@ def field_error(
 
 
 def cloud_quality(x: Tensor, y: Tensor, exact: ExactMarginal) -> Quality:
-    """Accuracy and spread of points x (B, d) at t=1 that were asked to be of the classes y (B,).
+    """Accuracy, spread and `typical` of points x (B, d) at t=1 that were asked to be of the classes y (B,).
 
     A point is right if its class is the most probable one given the point; where classes overlap, real data misses too.
+    Being right says nothing of *where* in its class it lies: it is typical if it lies in the class's smallest region
+    that holds 95% of it, {z: log p(z | y) >= c}, with c the 5% quantile of log p(z | y) over 20,000 real points.
     The spread looks at classes of two points or more, and is None without. Raises ValueError for labels of no class.
+    Computing and Graphing Highest Density Regions (1996), section 3.
     """
     check_labels(y, len(x), largest=exact.num_classes - 1)
     right = (exact.class_logits(x, x.new_ones(len(x))).argmax(dim=1) == y).sum().item()
-    seen, true = 0.0, 0.0
+    within, seen, true = 0, 0.0, 0.0
     for label in y.unique().tolist():
         own = x[y == label]
+        within += (_class_log_prob(exact, own, label) >= _edge(exact, label)).sum().item()
         if len(own) > 1:
             seen += len(own) * own.var(dim=0).sum().item()  # unbiased: / (n - 1)
             true += len(own) * _class_variance(exact, label)
-    return Quality(len(x), share(right, len(x)), (seen / true) ** 0.5 if true else None)
+    spread = (seen / true) ** 0.5 if true else None
+    return Quality(len(x), share(right, len(x)), spread, typical=within / len(x))
+
+
+def _class_log_prob(exact: ExactMarginal, x: Tensor, label: int) -> Tensor:
+    """log p(x | label) of points at t=1."""
+    return exact.log_prob(x, x.new_ones(len(x)), torch.full((len(x),), label, device=x.device))
+
+
+def _edge(exact: ExactMarginal, label: int) -> float:
+    """The log density at the edge of the smallest region that holds 95% of a class, always the same."""
+    own = exact.labels == label
+    mixture = exact.mixture
+    covs = mixture.bases[own] @ torch.diag_embed(mixture.eigenvalues[own]) @ mixture.bases[own].mT
+    alone = GaussianMixture(mixture.means[own], covs, mixture.weights[own])
+    z, _ = alone.sample(20_000, torch.Generator().manual_seed(0))
+    return alone.log_prob(z).quantile(0.05).item()
 
 
 def _class_variance(exact: ExactMarginal, label: int) -> float:

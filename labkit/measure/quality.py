@@ -17,6 +17,7 @@ class Quality(NamedTuple):
     density: about 1 for real data; falls when samples look like nothing real.
     coverage: in [0, 1], 1 - 2^-5 = .97 expected for real data; falls when kinds are missing.
     vendi: effective number of different samples of a class divided by that of as many real ones; mean over classes.
+    typical: share inside the region that holds 95% of the class, where the exact density is known; .95 for real data.
     """
 
     n: int
@@ -26,6 +27,7 @@ class Quality(NamedTuple):
     density: float | None = None
     coverage: float | None = None
     vendi: float | None = None
+    typical: float | None = None
 
     def __str__(self) -> str:
         figures = [f"{WORDS.get(name, name)} {value:.2f}" for name, value in self._others().items()]

@@ -33,11 +33,19 @@ def kinds_of_guidance(weak: Model | None = None) -> dict[str, dict[str, Any]]:
     return kinds if weak is None else kinds | {"autoguided": {"bad": weak}}
 
 
-def shipped_curve(name: str) -> tuple[dict[float, Quality], Quality]:
-    """The measured quality of the shipped model `name` by guidance scale: `({w: Quality}, real digits at that n)`.
+def shipped_curves(name: str) -> tuple[dict[str, dict[float, Quality]], Quality]:
+    """The measured quality of the shipped model `name`: `({kind of guidance: {w: Quality}}, real digits at that n)`.
 
-    These are the rows of plain guidance in the table `NAME-guidance` (ValueError if there is none); see its card.
+    These are the rows of the table `NAME-guidance` (ValueError if there is none); see its card.
     """
     rows, card = read_table(f"{name}-guidance")
-    curve = {float(row["w"]): Quality.of_row(row) for row in rows if row["variant"] == PLAIN}
-    return curve, Quality.of_row(card.details["real digits at the same n"])
+    curves: dict[str, dict[float, Quality]] = {}
+    for row in rows:
+        curves.setdefault(row["variant"], {})[float(row["w"])] = Quality.of_row(row)
+    return curves, Quality.of_row(card.details["real digits at the same n"])
+
+
+def shipped_curve(name: str) -> tuple[dict[float, Quality], Quality]:
+    """The curve of plain guidance out of `shipped_curves`, and real digits at that n."""
+    curves, real = shipped_curves(name)
+    return curves[PLAIN], real

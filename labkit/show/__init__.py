@@ -10,4 +10,4 @@ from labkit.show.dials import Dials, Frame
 from labkit.show.explorer import guidance_explorer, turn_w
 from labkit.show.figures import image_grid, tile, use_style
 from labkit.show.pictures import show, show_gif, to_gif, to_png
-from labkit.show.plane import CLASS_COLOURS, arrows, cloud, density, guided_cloud, mesh, routes, triptych
+from labkit.show.plane import CLASS_COLOURS, arrows, cloud, density, guided_cloud, mesh, reach, routes, triptych

@@ -13,7 +13,8 @@ Curve = dict[float, Quality]
 
 #: Figures of a Quality: what each means, its colour, its marker.
 LOOKS = {
-    "accuracy": ("shows the class asked for", "tab:blue", "o"),
+    "accuracy": ("is of the class asked for", "tab:blue", "o"),
+    "typical": ("lies where 95% of its class lies", "tab:green", "^"),
     "density": ("looks like real data", "tab:green", "^"),
     "coverage": ("finds all kinds of it", "tab:orange", "s"),
     "spread": ("1 is as varied as real data", "tab:orange", "s"),
@@ -40,7 +41,7 @@ def loss_curve(ax: Axes, losses: Sequence[float], *, first: float | None = None)
 
 
 def quality_curve(ax: Axes, curve: Curve, *, real: Quality | None = None, at: float | None = None) -> Axes:
-    """Draw what all records hold over w: accuracy with its interval; density and coverage, or spread without them.
+    """Draw what all records hold over w: accuracy with its interval; density and coverage, or typical and spread.
 
     `real` gives the dotted lines of real samples at the same n; `at` marks one w.
     """

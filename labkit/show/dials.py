@@ -1,7 +1,6 @@
 """The one widget mechanism, for ipywidgets 7.7 (Colab) and 8: `Image`s whose value changes, no `Output` to clear."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import NamedTuple
 
 import ipywidgets
@@ -22,6 +21,8 @@ class Dials:
     """Dials over pictures that are drawn when first asked for: `Dials(draw, {"t": ts}).widget` is shown.
 
     Pictures that are ready need no more than `Dials(lambda w: Frame(frames[w], captions[w]), {"w": list(frames)})`.
+    A slider moves the picture while it is dragged if all its pictures are drawn (see `prepare`), and when it is let go
+    if some are not: a drag would have to wait for every one on its way.
 
     Arguments:
         draw: called with one value for each dial, in their order, it gives the same number of pictures every time; a
@@ -29,7 +30,7 @@ class Dials:
         dials: for every name the values it can take: numbers make a slider, words a menu, a `range` of step 1 a box to
             type an integer in; these two share lines. A dial of one value is not shown.
         start: the values shown first, by name (default: the first of each); ValueError if they are not among `dials`.
-    Its parts, `dials` by name, `images` and `text`, make up its `widget`; `frame(setting)` is what a setting shows.
+    Its parts, `dials` by name, `images` and `text`, make up its `widget`.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Dials:
             raise ValueError(f"every dial needs at least one value; got {dials}")
         if unknown := [f"{name}={value}" for name, value in start.items() if value not in dials.get(name, ())]:
             raise ValueError(f"start must be among the values of the dials; got {', '.join(unknown)}")
-        self.values, self.frame = dials, cache(lambda setting: draw(*setting))
+        self.values, self._draw, self._drawn = dials, draw, {}
         self.dials = {name: _dial(name, values, start.get(name, values[0])) for name, values in dials.items()}
         first = _listed(self.frame(self.setting))
         self.images = [ipywidgets.Image(format="png", layout={"max_width": "100%"}) for _ in first]
@@ -59,19 +60,36 @@ class Dials:
         """The values of the dials, in their order."""
         return tuple(dial.value for dial in self.dials.values())
 
+    def frame(self, setting: tuple) -> Frame:
+        """What a setting shows, drawn the first time it is asked for."""
+        if setting not in self._drawn:
+            self._drawn[setting] = self._draw(*setting)
+        return self._drawn[setting]
+
     def prepare(self, name: str) -> "Dials":
         """Draw all values of a dial (ValueError for none) now, the others as they stand, so that it moves freely."""
         if name not in self.dials:
             raise ValueError(f"name must be one of {', '.join(self.dials)}; got {name!r}")
-        for value in self.values[name]:
-            self.frame(tuple(value if other == name else dial.value for other, dial in self.dials.items()))
+        for setting in self._along(name):
+            self.frame(setting)
+        self._show()
         return self
 
+    def _along(self, name: str) -> list[tuple]:
+        """The settings that one dial leads to, the others as they stand."""
+        here = {other: dial.value for other, dial in self.dials.items()}
+        return [tuple((here | {name: value}).values()) for value in self.values[name]]
+
     def _show(self, _change: dict | None = None) -> None:
+        if self.setting not in self._drawn:
+            self.text.value = "<i>drawing ...</i>"
         frame = self.frame(self.setting)
         for image, picture in zip(self.images, _listed(frame), strict=True):
             image.value = picture
         self.text.value = frame.text
+        for name, dial in self.dials.items():
+            if isinstance(dial, ipywidgets.SelectionSlider):
+                dial.continuous_update = all(setting in self._drawn for setting in self._along(name))
 
 
 def _listed(frame: Frame) -> Sequence[bytes]:

@@ -45,10 +45,22 @@ def density(
 def cloud(
     ax: Axes, x: Tensor, y: Tensor | None = None, *, limit: float = LIMIT, colour: str = "tab:blue", size: float = 5
 ) -> Axes:
-    """Draw points x (B, 2), in one `colour` or in those of their classes y (B,)."""
+    """Draw points x (B, 2), in one `colour` or in those of their classes y (B,); write how many the frame cuts off."""
     colours = colour if y is None else [CLASS_COLOURS[label % len(CLASS_COLOURS)] for label in y.tolist()]
-    ax.scatter(*x.detach().T.cpu().numpy(), s=size, c=colours, alpha=0.6, linewidths=0)
+    x = x.detach().cpu()
+    ax.scatter(*x.T.numpy(), s=size, c=colours, alpha=0.6, linewidths=0)
+    if cut := (x.abs() > limit).any(dim=1).sum().item():
+        before = [text for text in ax.texts if text.get_gid() == "outside"]  # of a cloud drawn into the same frame
+        cut += sum(int(text.get_text().split()[0]) for text in before)
+        for text in before:
+            text.remove()
+        ax.text(0.98, 0.02, f"{cut} outside", transform=ax.transAxes, ha="right", fontsize=8, gid="outside")
     return frame(ax, limit)
+
+
+def reach(*clouds: Tensor, least: float = LIMIT) -> float:
+    """Half the width of a frame that holds all points (B, 2) of the clouds, and is at least `least`."""
+    return max(least, *(1.05 * x.abs().max().item() for x in clouds))
 
 
 def arrows(ax: Axes, field: Map, *, limit: float = LIMIT, top: float | None = None, n: int = 15) -> Axes:

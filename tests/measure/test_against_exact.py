@@ -269,3 +269,45 @@ def test_a_class_with_a_single_point_says_nothing_of_the_spread():
     alone = cloud_quality(MEANS[1:], torch.tensor([0, 1]), exact)
     assert alone.spread is None and alone.accuracy.value == 1
     assert isinstance(alone, Quality) and alone.frechet is None
+
+
+# Typical points.
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_95_of_100_real_points_of_a_class_are_typical(label):
+    exact, n = pairs(), 40_000
+    x, y = data(exact, n, seed=3)
+    x, y = x[y == label], y[y == label]
+    found = cloud_quality(x, y, exact).typical
+    # The edge itself comes from 20,000 points.
+    assert abs(found - 0.95) < 4 * math.sqrt(0.05 * 0.95 * (1 / len(x) + 1 / 20_000))
+
+
+@pytest.mark.parametrize("std", [0.5, 2.0])
+def test_the_region_of_a_gaussian_is_the_disc_that_chi_squared_gives(std):
+    exact = ExactMarginal(GaussianPath(), GaussianMixture(torch.tensor([[1.0, -2.0]]).double(), std))
+    radius = std * math.sqrt(-2 * math.log(0.05))  # P(|z - mu| > r) = exp(-r^2 / 2 std^2) in the plane
+    angles = torch.linspace(0, 2 * math.pi, 100, dtype=torch.float64)
+    ring = torch.stack((angles.cos(), angles.sin()), dim=1)
+    y = torch.zeros(100, dtype=torch.int64)
+    for factor, share in ((0.0, 1), (0.97, 1), (1.03, 0), (3.0, 0)):
+        assert cloud_quality(exact.mixture.means + factor * radius * ring, y, exact).typical == share
+
+
+def test_a_point_may_be_right_and_not_typical_or_typical_and_not_right():
+    exact = ExactMarginal(GaussianPath(), petals())
+    far, between = torch.tensor([[0.0, 3.5]]), torch.tensor([[0.05, -0.05]])  # beyond petal 0; where all three meet
+    beyond = cloud_quality(far, torch.tensor([0]), exact)
+    assert beyond.accuracy.value == 1 and beyond.typical == 0
+    middle = [cloud_quality(between, torch.tensor([label]), exact) for label in range(3)]
+    assert sum(q.accuracy.value for q in middle) == 1 and [q.typical for q in middle] == [1, 1, 1]
+
+
+def test_each_point_is_measured_by_the_class_it_was_asked_to_be_of():
+    exact = pairs()
+    x, y = data(exact, 3000)
+    apart = [cloud_quality(x[y == label], y[y == label], exact) for label in (0, 1)]
+    together = cloud_quality(x, y, exact).typical
+    assert together == pytest.approx(sum(q.n * q.typical for q in apart) / 3000)
+    assert cloud_quality(x, 1 - y, exact).typical < 0.5

@@ -20,8 +20,8 @@ def judged(accuracy, spread, frechet, density, coverage):
     return Quality(200, Share(accuracy, accuracy - 0.02, accuracy + 0.01, 200), spread, frechet, density, coverage)
 
 
-def in_the_plane(accuracy, spread):
-    return Quality(500, Share(accuracy, accuracy - 0.02, accuracy + 0.02, 500), spread)
+def in_the_plane(accuracy, spread, typical=None):
+    return Quality(500, Share(accuracy, accuracy - 0.02, accuracy + 0.02, 500), spread, typical=typical)
 
 
 CURVE = {w: judged(0.5 + w / 10, 1.2 - w / 10, 2.0 + w, 0.8 + w / 20, 0.9 - w / 10) for w in (4.0, 1.0, 1.5)}
@@ -70,6 +70,12 @@ def test_a_curve_in_the_plane_draws_accuracy_and_spread_over_w_in_order_and_mark
     assert set(marker.get_xdata()) == {1.0} and ax.get_xlabel() == "guidance scale w" and ax.get_ylim()[0] == 0
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [right.get_label(), spread.get_label()]
     assert ax.get_title() == "n = 500 a point"
+
+
+def test_a_curve_in_the_plane_draws_how_typical_points_are_between_accuracy_and_spread(ax):
+    quality_curve(ax, {1.0: in_the_plane(0.8, 0.99, 0.95), 8.0: in_the_plane(1.0, 0.6, 0.2)})
+    assert [line.get_label().split(":")[0] for line in ax.lines] == ["accuracy", "typical", "spread"]
+    assert ax.lines[1].get_xydata().tolist() == [[1, 0.95], [8, 0.2]]
 
 
 def test_without_a_mark_there_is_none_and_a_w_between_gets_its_line_only(ax):

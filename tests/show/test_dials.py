@@ -129,3 +129,31 @@ def test_dials_without_values_or_with_a_start_elsewhere_are_refused(dials, start
     with pytest.raises(ValueError, match=words):
         Dials(paint, dials, start=start)
     assert not paint.asked
+
+
+def test_a_slider_follows_the_drag_only_where_all_of_its_pictures_are_drawn():
+    paint = Painter()
+    dials = Dials(paint, {"t": [0.0, 0.5, 1.0], "w": [1, 2], "path": ["linear", "cosine"]})
+    t, w, path = dials.dials.values()
+    assert not t.continuous_update and not w.continuous_update
+    dials.prepare("t")
+    assert t.continuous_update and not w.continuous_update
+    w.value = 2
+    assert w.continuous_update and not t.continuous_update  # for w=2 one t of three is drawn, for t=0 both w are
+    w.value = 1
+    assert t.continuous_update
+    path.value = "cosine"
+    assert not t.continuous_update
+
+
+def test_while_a_picture_is_drawn_the_text_says_so():
+    said = []
+
+    def paint(w):
+        said.append(dials.text.value if w > 1 else None)
+        return Frame(b"picture", f"at {w}")
+
+    dials = Dials(paint, {"w": [1, 2]})
+    dials.dials["w"].value = 2
+    dials.dials["w"].value = 1
+    assert said == [None, "<i>drawing ...</i>"] and dials.text.value == "at 1"

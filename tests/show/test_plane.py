@@ -231,3 +231,22 @@ def test_a_frame_is_square_without_a_grid(ax):
     assert plane.frame(ax, 1.5) is ax
     assert ax.get_xlim() == ax.get_ylim() == (-1.5, 1.5) and ax.get_aspect() == 1
     assert not any(line.get_visible() for line in ax.get_xgridlines() + ax.get_ygridlines())
+
+
+def test_points_that_the_frame_cuts_off_are_counted_in_its_corner_those_of_all_clouds(ax):
+    x = torch.tensor([[0.0, 0.0], [3.1, 0.0], [0.0, -4.0], [2.9, 2.9]])
+    plane.cloud(ax, x, limit=3.0)
+    assert [text.get_text() for text in ax.texts] == ["2 outside"]
+    plane.guided_cloud(ax, x[1:] / 10, 0, EXACT, limit=3.0)
+    plane.cloud(ax, x[1:2], limit=3.0)
+    assert [text.get_text() for text in ax.texts] == ["3 outside"]
+
+
+def test_a_frame_that_holds_all_points_says_nothing(ax):
+    x = torch.tensor([[0.5, -4.0], [2.0, 1.0]])
+    assert plane.reach(x) == pytest.approx(4.2) and plane.reach(x[1:]) == plane.LIMIT
+    assert plane.reach(x[1:], x, least=1.0) == pytest.approx(4.2) and plane.reach(x[1:], least=1.0) == pytest.approx(
+        2.1
+    )
+    plane.cloud(ax, x, limit=plane.reach(x))
+    assert not ax.texts

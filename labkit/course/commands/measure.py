@@ -30,7 +30,7 @@ def real_figures(name: str) -> Card:
     return onto_card(name, provenance(device()) | {"real digits against real digits, by n": rows})
 
 
-def headlines(name: str, *, n: int = 10_000, steps: int = 10) -> Card:
+def headlines(name: str, *, n: int = 10_000, steps: int | None = None) -> Card:
     """The quality of n class-balanced samples at w=1 and w=3, with the second judge's accuracy, onto the card."""
     on = device()
     model, _ = load_pretrained(name, on)
