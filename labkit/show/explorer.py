@@ -15,7 +15,7 @@ from labkit.flow.exact import ExactMarginal
 from labkit.measure.against_exact import cloud_quality
 from labkit.measure.judge import Judge
 from labkit.measure.quality import Quality
-from labkit.measure.samples import draw
+from labkit.measure.samples import draw, enough_steps
 from labkit.measure.sweeps import PLAIN, Sample, sweep
 from labkit.show.curves import Curve, quality_curve
 from labkit.show.dials import Dials, Frame
@@ -25,6 +25,7 @@ from labkit.show.plane import guided_cloud, reach
 
 WS = (0, 0.5, 1, 1.5, 2, 3, 4, 6, 8)  # guidance scales in the plane
 ROWS = 5  # of digits in the explorer
+ENOUGH = "enough"  # steps: as many as `draw` takes by default
 
 
 def turn_w(
@@ -61,7 +62,7 @@ def guidance_explorer(
     curves: dict[str, Curve] | None = None,
     real: Quality | None = None,
     ws: Iterable[float] | None = None,
-    steps: int = 6,
+    steps: Sequence[int] = (3, 6, 12),
     seed: int = 0,
     rules: dict[str, dict] | None = None,
     shape: tuple[int, ...] = (1, 32, 32),
@@ -77,7 +78,7 @@ def guidance_explorer(
         curves: what was measured by kind of guidance, {w: Quality} for each, like `shipped_curves`; that of the kind
             at hand is drawn beside the digits, with a mark at w, and `real`, of real images at the same n, dotted.
         ws: the positions of the slider, 1 among them (default: those of the first curve, or 0 to 8 in halves).
-        steps: midpoint steps; a menu offers half and twice as many, too.
+        steps: numbers of midpoint steps that a menu offers, besides those that `draw` takes by default.
         seed: of the noise shown first, 0..99.
         rules: kinds of guidance by name, named as in `curves`, as keyword arguments of `labkit.measure.draw`, like
             those that `kinds_of_guidance` returns (default: plain guidance, and no menu).
@@ -103,8 +104,9 @@ def guidance_explorer(
 
     def shown(w: float, digit: str, seed: int, steps: str, kind: str) -> Frame:
         y, started = labels[digit], time.perf_counter()
-        x = draw(model, seeded_noise(len(y), *shape, seed=seed), y, w, steps=int(steps), half=True, **rules[kind])
-        took = f"{time.perf_counter() - started:.2f} s, {2 * int(steps)} evaluations of each branch"
+        count = enough_steps(w, other=bool(rules[kind])) if steps == ENOUGH else int(steps)
+        x = draw(model, seeded_noise(len(y), *shape, seed=seed), y, w, steps=count, half=True, **rules[kind])
+        took = f"{time.perf_counter() - started:.2f} s, {2 * count} evaluations of each branch"
         text = f"<b>w = {w:g}</b> (w' = {w - 1:g} where papers count from the conditional model)<br>"
         text += f"{len(y)} digits in {took}"
         if judge is not None:
@@ -115,10 +117,10 @@ def guidance_explorer(
         picture = to_png(tile(x, columns=model.num_classes), scale=2)
         return Frame([picture, chart(kind, w)] if curves else picture, text)
 
-    counts = sorted({max(1, steps // 2), steps, 2 * steps})
-    dials = {"w": ws, "digit": list(labels), "seed": range(100), "steps": [*map(str, counts)], "guidance": list(rules)}
+    counts = [ENOUGH, *map(str, steps)]
+    dials = {"w": ws, "digit": list(labels), "seed": range(100), "steps": counts, "guidance": list(rules)}
     digit = "2" if "2" in labels else "0"  # a two has many forms
-    explorer = Dials(shown, dials, start={"w": 1.0, "digit": digit, "seed": seed, "steps": str(steps)})
+    explorer = Dials(shown, dials, start={"w": 1.0, "digit": digit, "seed": seed})
     for image, width in zip(explorer.images, ("440px", "400px"), strict=False):
         image.layout.width = width
     return explorer

@@ -2,6 +2,7 @@
 
 import ablate
 import guidance_table
+import last_step
 import patches
 import pytest
 import torch
@@ -26,7 +27,7 @@ def digits():
 @pytest.fixture
 def folder(tmp_path, monkeypatch, digits):
     """The folder, with a tiny generator, a worse one and two tiny judges in it; MNIST is the thousand digits."""
-    for module in (files, pretrained, ablate, guidance_table, patches):
+    for module in (files, pretrained, ablate, guidance_table, last_step, patches):
         monkeypatch.setattr(module, "FOLDER", tmp_path)
     for module in (judge, ablate, patches):
         monkeypatch.setattr(module, "mnist32", digits.__getitem__)

@@ -14,7 +14,7 @@ from labkit.flow.guidance import guided, limited, projected, rescaled
 from labkit.flow.mixtures import petals
 from labkit.flow.paths import GaussianPath
 from labkit.flow.solvers import euler, heun
-from labkit.measure.samples import clipped, draw, sampling_settings
+from labkit.measure.samples import clipped, draw, enough_steps, sampling_settings
 from labkit.training.pretrained import load_pretrained
 
 MEANS = torch.tensor([-0.4, 0.0, 0.3, -0.2])  # of the classes 0, 1, 2 and of null
@@ -129,17 +129,27 @@ def test_every_branch_of_guidance_is_evaluated_twice_a_step(w, branches):
     assert asked == [20 * ("y" in branches), 10 * ("y" in branches), 30 * ("null" in branches)]
 
 
-def test_ten_midpoint_steps_are_the_default_and_look_at_the_start_and_the_middle_and_never_at_the_end():
+@pytest.mark.parametrize(("w", "evaluations"), [(0.0, 12), (1, 8), (0.5, 12), (3.0, 12)])
+def test_by_default_the_conditional_model_is_asked_8_times_and_guidance_12_times_and_never_at_the_end(w, evaluations):
     model = Gaussians()
-    draw(model, NOISE, Y, 1.0)
-    assert model.times == pytest.approx([k / 20 for k in range(20)], abs=1e-6)
+    draw(model, NOISE, Y, w)
+    assert model.times == pytest.approx([k / evaluations for k in range(evaluations)], abs=1e-6)
+    assert enough_steps(w) == evaluations / 2
+
+
+@pytest.mark.parametrize("options", [{"rule": rescaled()}, {"bad": lambda x, t, y: x}], ids=["rule", "bad"])
+def test_other_kinds_of_guidance_take_more_steps(options):
+    for w, evaluations in ((1.0, 8), (3.0, 20)):
+        model = Gaussians()
+        draw(model, NOISE, Y, w, **options)
+        assert len(model.times) == evaluations and enough_steps(w, other=True) == evaluations / 2
 
 
 @pytest.mark.parametrize("step", [euler, heun])
 def test_another_step_may_be_taken(step):
     model = Gaussians()
     x = draw(model, NOISE, Y, 1.0, step=step, steps=4, decode=lambda x: x)
-    assert len(model.calls) == (4 if step is euler else 8) and model.times[-1] == (0.75 if step is euler else 1)
+    assert len(model.calls) == (4 if step is euler else 7) and model.times[-1] == 0.75
     assert (x - flow_map(NOISE)).abs().max() < (0.5 if step is euler else 0.2)
 
 
@@ -265,8 +275,9 @@ def test_samples_can_be_drawn_in_inference_mode_and_the_probe_of_the_cpu_too(mon
 
 
 def test_cards_say_how_samples_were_drawn():
-    assert sampling_settings(10) == {
-        "judge": "mnist-judge",
-        "solver": "midpoint, 10 steps: 20 evaluations a branch",
-        "seed": 0,
-    }
+    rest = {"judge": "mnist-judge", "seed": 0}
+    assert sampling_settings(10) == rest | {"solver": "midpoint, 10 steps: 20 evaluations a branch"}
+    by_default = (
+        "midpoint, 4 steps at w = 1, 6 at others, 10 for other kinds of guidance: 8, 12 and 20 evaluations a branch"
+    )
+    assert sampling_settings() == rest | {"solver": by_default}

@@ -15,12 +15,14 @@ from labkit.flow.exact import ExactMarginal
 from labkit.flow.guidance import limited
 from labkit.flow.mixtures import petals
 from labkit.flow.paths import GaussianPath
+from labkit.measure.against_exact import cloud_quality
 from labkit.measure.metrics import Share
 from labkit.measure.quality import Quality
 from labkit.measure.samples import draw
+from labkit.measure.sweeps import PLAIN
 from labkit.show import explorer as widgets
 from labkit.show.dials import Dials
-from labkit.show.explorer import guidance_explorer, turn_w
+from labkit.show.explorer import ENOUGH, guidance_explorer, turn_w
 from labkit.show.figures import tile
 from labkit.show.pictures import to_png
 
@@ -68,7 +70,9 @@ def test_turning_w_states_the_share_and_spread_that_were_measured():
         text = corner.text.value
         low, high = (float(number) / 100 for number in re.search(r"(\d+)% to (\d+)%", text).groups())
         assert f"<b>w = {w:g}</b>: {right:.0%} ({low:.0%} to {high:.0%}) of 200 points land in class {label}" in text
-        assert float(re.search(r"spread is ([\d.]+) of", text)[1]) == pytest.approx(spread, abs=0.006)
+        assert float(re.search(r"spread is <b>([\d.]+)</b> of", text)[1]) == pytest.approx(spread, abs=0.006)
+        typical = cloud_quality(x, torch.full((200,), label), EXACT).typical
+        assert f"<b>{typical:.0%}</b> where 95% of it lies" in text and 0 < typical < 1
         assert low <= right <= high and high - low < 0.16
 
 
@@ -88,6 +92,19 @@ def test_turning_w_marks_it_and_draws_the_cloud_of_the_class(figures):
         assert right.lines[0].get_xdata().tolist() == [0, 1, 3]
         assert not plt.fignum_exists(figure.number)
     assert Image.open(io.BytesIO(corner.images[0].value)).format == "PNG"
+
+
+def test_turning_w_has_one_frame_for_all_w_that_holds_every_point(figures):
+    def sample(w, y):
+        return EXACT.mixture.means[y] + w * torch.randn(len(y), 2, generator=torch.Generator().manual_seed(0))
+
+    corner = turn_w(sample, EXACT, ws=(1, 5), n=50)
+    corner.dials["w"].value = 5.0
+    furthest = sample(5.0, torch.zeros(50, dtype=torch.int64)).abs().max()
+    for figure in figures:
+        assert figure.axes[0].get_xlim()[1] == pytest.approx(1.05 * furthest) and not figure.axes[0].texts
+    turn_w(sample, EXACT, ws=(5,), n=50, limit=3.0)
+    assert re.fullmatch(r"\d+ outside", figures[-1].axes[0].texts[0].get_text())
 
 
 def test_turning_w_asks_for_every_cloud_of_a_class_once():
@@ -139,24 +156,25 @@ def quality(share):
 
 
 CURVE = {0.0: quality(0.1), 1.0: quality(0.96), 3.0: quality(0.99)}
+CURVES = {PLAIN: CURVE}
 
 
 def test_every_setting_is_drawn_once_and_then_comes_from_memory():
     model = Shades()
-    explorer = guidance_explorer(model, ws=(0.0, 1.0, 3.0), steps=2)
+    explorer = guidance_explorer(model, ws=(0.0, 1.0, 3.0))
     assert isinstance(explorer, Dials)
-    assert model.asked == 50 * 4  # at w=1 one branch is enough, and the midpoint method evaluates twice a step
+    assert model.asked == 50 * 8  # at w=1 one branch is enough, and four steps of two evaluations
     first = explorer.images[0].value
     explorer.dials["w"].value = 3.0
-    assert model.asked == 50 * 4 + 100 * 4 and explorer.images[0].value != first
+    assert model.asked == 50 * 8 + 100 * 12 and explorer.images[0].value != first
     explorer.dials["w"].value = 1.0
-    assert model.asked == 50 * 4 + 100 * 4 and explorer.images[0].value == first
+    assert model.asked == 50 * 8 + 100 * 12 and explorer.images[0].value == first
 
 
-@pytest.mark.parametrize("curve", [CURVE, None])
-def test_prepare_leaves_nothing_to_draw_when_the_slider_moves(curve):
+@pytest.mark.parametrize("curves", [CURVES, None])
+def test_prepare_leaves_nothing_to_draw_when_the_slider_moves(curves):
     model = Shades()
-    explorer = guidance_explorer(model, curve=curve, ws=(0.0, 1.0, 3.0), steps=1).prepare("w")
+    explorer = guidance_explorer(model, curves=curves, ws=(0.0, 1.0, 3.0)).prepare("w")
     asked, charts = model.asked, []
     for w in (0.0, 3.0, 1.0):
         explorer.dials["w"].value = w
@@ -165,57 +183,68 @@ def test_prepare_leaves_nothing_to_draw_when_the_slider_moves(curve):
 
 
 def test_class_and_seed_change_the_picture_and_w_keeps_the_noise():
-    explorer = guidance_explorer(Shades(), ws=(0.0, 1.0), steps=1)
+    explorer = guidance_explorer(Shades(), ws=(0.0, 1.0))
     pictures = {explorer.images[0].value}
     for name, value in (("digit", "7"), ("seed", 3), ("digit", "all")):
         explorer.dials[name].value = value
         pictures.add(explorer.images[0].value)
     assert len(pictures) == 4
     # Without guidance the class is ignored, so that all that is left is the noise: equal for equal seeds only.
-    seven, every, other = (explorer.frame((0.0, *rest, "1", "plain")) for rest in (("7", 3), ("all", 3), ("all", 4)))
+    seven, every, other = (explorer.frame((0.0, *rest, ENOUGH, PLAIN)) for rest in (("7", 3), ("all", 3), ("all", 4)))
     assert seven.pictures == every.pictures != other.pictures
 
 
 def test_the_digits_shown_are_those_that_draw_makes_of_the_seeded_noise():
-    explorer = guidance_explorer(Shades(), ws=(1.0, 2.0), steps=2, seed=7, shape=(1, 8, 8))
+    explorer = guidance_explorer(Shades(), ws=(1.0, 2.0), seed=7, shape=(1, 8, 8))
     explorer.dials["w"].value = 2.0
     for digit, y in (("all", torch.arange(50) % 10), ("4", torch.full((50,), 4))):
         explorer.dials["digit"].value = digit
-        x = draw(Shades(), seeded_noise(50, 1, 8, 8, seed=7), y, 2.0, steps=2)
+        x = draw(Shades(), seeded_noise(50, 1, 8, 8, seed=7), y, 2.0)
         assert explorer.images[0].value == to_png(tile(x, columns=10), scale=2)
 
 
 def test_colour_images_are_explored_too():
-    explorer = guidance_explorer(Shades(), steps=1, shape=(3, 8, 8))
+    explorer = guidance_explorer(Shades(), shape=(3, 8, 8))
     assert Image.open(io.BytesIO(explorer.images[0].value)).mode == "RGB"
 
 
 def test_the_readout_says_what_is_shown_and_apart_from_it_what_was_measured():
-    explorer = guidance_explorer(Shades(), judge=Reader(), curve=CURVE, real=quality(0.997), steps=10)
+    explorer = guidance_explorer(Shades(), judge=Reader(), curves=CURVES, real=quality(0.997))
     explorer.dials["w"].value = 3.0
     shown, measured = explorer.text.value.split("<hr>")
-    assert "w = 3" in shown and "w' = 2" in shown and "20 evaluations of each branch" in shown
+    assert "w = 3" in shown and "w' = 2" in shown and "12 evaluations of each branch" in shown
     assert "these 50: 40 show the digit asked for, 80% (67% to 89%)" in shown
     assert not re.search("density|coverage|spread", shown)  # of fifty digits they would mean nothing
-    assert measured == f"measured once with plain guidance, {CURVE[3.0]}"
+    assert measured == f"measured once ({PLAIN}): {CURVE[3.0]}<br>real digits: {quality(0.997)}"
     assert "2,000" in measured and "99.0% (98.0% to 99.0%)" in measured and "density 0.90" in measured
-    alone = guidance_explorer(Shades(), steps=1).text.value
+    alone = guidance_explorer(Shades()).text.value
     assert "these 50" not in alone and "measured" not in alone
 
 
 def test_a_w_off_the_curve_has_its_chart_and_no_measured_line():
-    explorer = guidance_explorer(Shades(), curve=CURVE, ws=(1.0, 2.0), steps=1)
+    explorer = guidance_explorer(Shades(), curves=CURVES, ws=(1.0, 2.0))
     explorer.dials["w"].value = 2.0
     assert "measured" not in explorer.text.value and len(explorer.images) == 2
 
 
-def test_the_explorer_starts_at_the_conditional_model_with_all_classes():
-    explorer = guidance_explorer(Shades(), curve=CURVE, steps=1)
-    assert explorer.setting == (1.0, "all", 0, "1", "plain")
-    assert list(explorer.dials["digit"].options) == ["all", *"0123456789"]
+def test_the_chart_and_the_measured_line_are_those_of_the_kind_of_guidance_at_hand(figures):
+    other = {1.0: quality(0.7), 3.0: quality(0.8)}
+    rules = {PLAIN: {}, "never": {"rule": limited(1.0, 1.0)}, "new": {"rule": limited(0.0, 0.1)}}
+    explorer = guidance_explorer(Shades(), curves=CURVES | {"never": other}, rules=rules)
+    explorer.dials["guidance"].value = "never"
+    assert f"measured once (never): {other[1.0]}" in explorer.text.value
+    assert figures[-1].axes[0].lines[0].get_xydata().tolist() == [[1, 0.7], [3, 0.8]]
+    explorer.dials["guidance"].value = "new"
+    assert "measured" not in explorer.text.value and "not measured" in figures[-1].axes[0].texts[0].get_text()
+
+
+def test_the_explorer_starts_at_the_conditional_model_with_one_class_in_which_variety_can_be_seen():
+    explorer = guidance_explorer(Shades(), curves=CURVES)
+    assert explorer.setting == (1.0, "2", 0, ENOUGH, PLAIN)
+    assert list(explorer.dials["digit"].options) == [*"0123456789", "all"]
     assert [w for _, w in explorer.dials["w"].options] == [0.0, 1.0, 3.0]
     assert [image.layout.width for image in explorer.images] == ["440px", "400px"]
-    assert len(guidance_explorer(Shades(), steps=1).images) == 1
+    assert len(guidance_explorer(Shades()).images) == 1
 
 
 def test_an_explorer_without_the_conditional_model_or_with_another_seed_is_refused():
@@ -232,8 +261,8 @@ def test_kinds_of_guidance_and_numbers_of_steps_can_be_chosen_and_each_is_rememb
 
     model, weak = Shades(), Doubled()
     rules = {"plain": {}, "never": {"rule": limited(1.0, 1.0)}, "weak": {"bad": weak}}
-    explorer = guidance_explorer(model, ws=(0.5, 1.0, 2.0), steps=4, rules=rules)
-    assert explorer.setting[-1] == "plain" and list(explorer.dials["steps"].options) == ["2", "4", "8"]
+    explorer = guidance_explorer(model, ws=(0.5, 1.0, 2.0), steps=(2, 8), rules=rules)
+    assert explorer.setting[-1] == "plain" and list(explorer.dials["steps"].options) == [ENOUGH, "2", "8"]
     conditional = explorer.images[0].value
     explorer.dials["w"].value = 2.0
     plain = explorer.images[0].value
@@ -245,8 +274,10 @@ def test_kinds_of_guidance_and_numbers_of_steps_can_be_chosen_and_each_is_rememb
     asked = model.asked
     explorer.dials["steps"].value = "8"
     assert model.asked - asked == 2 * 8 * 100 and "16 evaluations" in explorer.text.value
-    explorer.dials["steps"].value = "4"
+    explorer.dials["steps"].value = ENOUGH
     assert model.asked - asked == 2 * 8 * 100 and explorer.images[0].value == plain
+    explorer.dials["w"].value, explorer.dials["guidance"].value = 0.5, "weak"
+    assert "20 evaluations" in explorer.text.value  # what another kind takes
 
 
 def test_one_kind_of_guidance_needs_no_menu():
@@ -254,6 +285,6 @@ def test_one_kind_of_guidance_needs_no_menu():
         *_, small, _row, _text = explorer.widget.children
         return [control.description for control in small.children]
 
-    assert shown(guidance_explorer(Shades(), steps=2)) == ["digit", "seed", "steps"]
+    assert shown(guidance_explorer(Shades())) == ["digit", "seed", "steps"]
     rules = {"plain": {}, "limited": {"rule": limited(0.2, 0.8)}}
-    assert shown(guidance_explorer(Shades(), steps=2, rules=rules)) == ["digit", "seed", "steps", "guidance"]
+    assert shown(guidance_explorer(Shades(), rules=rules)) == ["digit", "seed", "steps", "guidance"]
