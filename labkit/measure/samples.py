@@ -15,8 +15,8 @@ from labkit.flow.solvers import midpoint, simulate
 def enough_steps(w: float, *, other: bool = False) -> int:
     """Midpoint steps on a uniform grid that draw samples as near to real data as a tight solve does.
 
-    4 for the conditional model alone (w=1), 6 for plain guidance, 10 for any `other` kind: rules that switch on and off,
-    or follow a second model, bend the way more. `benchmarks/last_step.py` measured the first two.
+    4 for the conditional model alone (w=1), 6 for plain guidance (`benchmarks/last_step.py` measured both), 10 for any
+    `other` kind: rules that switch on and off, or follow a second model, bend the way more.
     """
     return 4 if w == 1 else 10 if other else 6
 

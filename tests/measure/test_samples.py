@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from labkit.base import runtime
+from labkit.base.files import read_table
 from labkit.base.runtime import seeded_noise
 from labkit.data.images import balanced_labels
 from labkit.flow.exact import ExactMarginal
@@ -281,3 +282,14 @@ def test_cards_say_how_samples_were_drawn():
         "midpoint, 4 steps at w = 1, 6 at others, 10 for other kinds of guidance: 8, 12 and 20 evaluations a branch"
     )
     assert sampling_settings() == rest | {"solver": by_default}
+
+
+@pytest.mark.parametrize("name", ["mnist-unet", "mnist-dit"])
+@pytest.mark.parametrize("w", [1.0, 3.0])
+def test_the_default_is_within_5_hundredths_of_a_tight_solve_in_the_table_that_ships(name, w):
+    rows = [row for row in read_table(f"{name}-solvers")[0] if row["w"] == w]
+    (tight,) = [row["frechet"] for row in rows if row["method"] == "tight"]
+    above = {row["steps"]: row["frechet"] - tight for row in rows if row["method"] == "midpoint"}
+    assert above[enough_steps(w)] <= 0.05
+    textbook = [row["frechet"] for row in rows if row["method"] == "Heun, textbook"]
+    assert min(textbook) > tight + 0.15  # whose last step asks the network at t=1
