@@ -45,7 +45,7 @@ def draw(
     """decode(x_1) on the CPU: where the guided flow takes `noise` (B, ...) from t=0 to t=1, told the condition y.
 
     Times are a uniform grid. The midpoint method evaluates each branch of guidance 2 * steps times, and never at t=1,
-    where a network's error is large and leaves specks on the paper.
+    where velocities jump: a step that averages over the jump leaves specks of noise on the paper (see `heun`).
 
     Arguments:
         model: a network, which is asked on its own device, or a function (x, t, y) for that of the noise.
