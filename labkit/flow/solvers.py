@@ -34,7 +34,7 @@ def heun(field: Field) -> Step:
     """Average of the slopes at both ends, the far one predicted by Euler, which alone makes the step into t=1.
 
     Order 2, two evaluations a step, one in that last one: n steps to t=1 take 2 n - 1. At t=1 the noise in x can no
-    longer be seen, so the right velocity of a pixel whose z is known jumps there, from z - eps to z, and an average over
+    longer be seen, so the right velocity of a pixel whose z is known jumps there, from z - eps to z, and averaging over
     the jump would leave h/2 eps of the noise, as specks. Euler's step from t lands on the denoiser's mean,
     x + (1 - t) u(x, t). One step of order 1 misses by h^2, like all others together, so the order stays 2.
     Elucidating the Design Space of Diffusion-Based Generative Models (2022), algorithm 1.
