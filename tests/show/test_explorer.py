@@ -15,7 +15,6 @@ from labkit.flow.exact import ExactMarginal
 from labkit.flow.guidance import limited
 from labkit.flow.mixtures import petals
 from labkit.flow.paths import GaussianPath
-from labkit.measure.against_exact import cloud_quality
 from labkit.measure.metrics import Share
 from labkit.measure.quality import Quality
 from labkit.measure.samples import draw
@@ -41,18 +40,23 @@ class Cloud:
         return EXACT.mixture.means[y] + noise / (1 + w)
 
 
-def class_of(points):
-    """The class of each point by numpy: the component whose Mahalanobis distance is smallest (all have one volume)."""
+def squares_to(points):
+    """The squared Mahalanobis distance of each point to each component, by numpy."""
     covs = (EXACT.mixture.bases @ torch.diag_embed(EXACT.mixture.eigenvalues) @ EXACT.mixture.bases.mT).numpy()
     offsets = points.numpy()[:, None] - EXACT.mixture.means.numpy()
-    return np.einsum("bki,kij,bkj->bk", offsets, np.linalg.inv(covs), offsets).argmin(axis=1)
+    return np.einsum("bki,kij,bkj->bk", offsets, np.linalg.inv(covs), offsets)
+
+
+def class_of(points):
+    """The class of each point: the component whose distance is smallest (all have one volume)."""
+    return squares_to(points).argmin(axis=1)
 
 
 @pytest.fixture
 def figures(monkeypatch):
     """The figures that become pictures, in order."""
     found, to_png = [], widgets.to_png
-    monkeypatch.setattr(widgets, "to_png", lambda figure: (found.append(figure), to_png(figure))[1])
+    monkeypatch.setattr(widgets, "to_png", lambda it, **how: (found.append(it), to_png(it, **how))[1])
     return found
 
 
@@ -71,8 +75,8 @@ def test_turning_w_states_the_share_and_spread_that_were_measured():
         low, high = (float(number) / 100 for number in re.search(r"(\d+)% to (\d+)%", text).groups())
         assert f"<b>w = {w:g}</b>: {right:.0%} ({low:.0%} to {high:.0%}) of 200 points land in class {label}" in text
         assert float(re.search(r"spread is <b>([\d.]+)</b> of", text)[1]) == pytest.approx(spread, abs=0.006)
-        typical = cloud_quality(x, torch.full((200,), label), EXACT).typical
-        assert f"<b>{typical:.0%}</b> where 95% of it lies" in text and 0 < typical < 1
+        inside = (squares_to(x)[:, label] < -2 * np.log(0.05)).mean()  # chi-squared with two degrees of freedom
+        assert float(re.search(r"<b>(\d+)%</b> where 95% of it lies", text)[1]) / 100 == pytest.approx(inside, abs=0.02)
         assert low <= right <= high and high - low < 0.16
 
 
@@ -230,7 +234,7 @@ def test_a_w_off_the_curve_has_its_chart_and_no_measured_line():
 def test_the_chart_and_the_measured_line_are_those_of_the_kind_of_guidance_at_hand(figures):
     other = {1.0: quality(0.7), 3.0: quality(0.8)}
     rules = {PLAIN: {}, "never": {"rule": limited(1.0, 1.0)}, "new": {"rule": limited(0.0, 0.1)}}
-    explorer = guidance_explorer(Shades(), curves=CURVES | {"never": other}, rules=rules)
+    explorer = guidance_explorer(Shades(), curves=CURVES | {"never": other}, rules=rules, ws=(1.0,))
     explorer.dials["guidance"].value = "never"
     assert f"measured once (never): {other[1.0]}" in explorer.text.value
     assert figures[-1].axes[0].lines[0].get_xydata().tolist() == [[1, 0.7], [3, 0.8]]
