@@ -15,10 +15,13 @@ from labkit.flow.solvers import midpoint, simulate
 def enough_steps(w: float, *, other: bool = False) -> int:
     """Midpoint steps on a uniform grid that draw samples as near to real data as a tight solve does.
 
-    4 for the conditional model alone (w=1), 6 for plain guidance (`benchmarks/last_step.py` measured both), 10 for any
-    `other` kind: rules that switch on and off, or follow a second model, bend the way more.
+    4 for the conditional model alone (w=1), 6 for plain guidance up to w=3 (`benchmarks/last_step.py` measured both), 10
+    where the way bends more: for stronger guidance, below w=1, and for any `other` kind, whose rules switch on and off
+    or follow a second model.
     """
-    return 4 if w == 1 else 10 if other else 6
+    if w == 1:
+        return 4
+    return 6 if 1 < w <= 3 and not other else 10
 
 
 def clipped(x: Tensor) -> Tensor:
@@ -51,7 +54,7 @@ def draw(
         model: a network, which is asked on its own device, or a function (x, t, y) for that of the noise.
         noise: on any device, like y; `labkit.base.seeded_noise` draws the same for every w and device.
         null, rule, bad: the kind of guidance, as in `guided`.
-        steps: of the midpoint method, `enough_steps` of them by default: 8 evaluations a branch at w=1, 12 guided.
+        steps: default `enough_steps`: 8 evaluations a branch at w=1, 12 up to w=3, 20 at others.
         decode: what is done to finished samples, on the device: pixels are clipped, latents need their decoder.
         chunk: samples that travel together; it changes the memory, not the result.
         half: evaluate model and `bad`, but not the solver, in the fast precision of the device (`half_precision`).
@@ -87,7 +90,7 @@ def sampling_settings(steps: int | None = None) -> dict[str, str | int]:
     """How the samples of measurements are drawn and by whom they are judged, for cards; `steps` as in `draw`."""
     if steps is None:
         counts = enough_steps(1), enough_steps(3), enough_steps(3, other=True)
-        taken = "{} steps at w = 1, {} at others, {} for other kinds of guidance".format(*counts)
+        taken = "{} steps at w = 1, {} up to w = 3, {} at others and for other kinds of guidance".format(*counts)
         cost = "{}, {} and {}".format(*(2 * count for count in counts))
     else:
         taken, cost = f"{steps} steps", f"{2 * steps}"

@@ -130,8 +130,8 @@ def test_every_branch_of_guidance_is_evaluated_twice_a_step(w, branches):
     assert asked == [20 * ("y" in branches), 10 * ("y" in branches), 30 * ("null" in branches)]
 
 
-@pytest.mark.parametrize(("w", "evaluations"), [(0.0, 12), (1, 8), (0.5, 12), (3.0, 12)])
-def test_by_default_the_conditional_model_is_asked_8_times_and_guidance_12_times_and_never_at_the_end(w, evaluations):
+@pytest.mark.parametrize(("w", "evaluations"), [(0.0, 20), (0.5, 20), (1, 8), (1.25, 12), (3.0, 12), (3.5, 20)])
+def test_by_default_the_conditional_model_is_asked_8_times_guidance_12_or_20_times_and_never_at_the_end(w, evaluations):
     model = Gaussians()
     draw(model, NOISE, Y, w)
     assert model.times == pytest.approx([k / evaluations for k in range(evaluations)], abs=1e-6)
