@@ -15,9 +15,9 @@ from labkit.flow.solvers import midpoint, simulate
 def enough_steps(w: float, *, other: bool = False) -> int:
     """Midpoint steps on a uniform grid that draw samples as near to real data as a tight solve does.
 
-    4 for the conditional model alone (w=1), 6 for plain guidance up to w=3 (`benchmarks/last_step.py` measured both), 10
-    where the way bends more: for stronger guidance, below w=1, and for any `other` kind, whose rules switch on and off
-    or follow a second model.
+    4 for the conditional model alone (w=1), 6 for plain guidance up to w=3 (`benchmarks/last_step.py` measured both);
+    10 where the way bends more: for stronger guidance, below w=1, and for any `other` kind, whose rules switch on and
+    off or follow a second model.
     """
     if w == 1:
         return 4
