@@ -109,7 +109,8 @@ def test_pixels_are_clipped_unless_another_decoder_is_given():
 def test_every_guidance_scale_starts_from_the_same_noise():
     model = Gaussians(torch.full((4,), 0.1))  # in which labels make no difference, and so neither does guidance
     for w in (0.0, 2.0, 7.5):
-        torch.testing.assert_close(draw(model, NOISE, Y, w), draw(model, NOISE, Y, 1.0), rtol=0, atol=1e-5)
+        found, plain = (draw(model, NOISE, Y, scale, steps=6) for scale in (w, 1.0))
+        torch.testing.assert_close(found, plain, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("w", [1.0, 3.0])
@@ -151,7 +152,7 @@ def test_another_step_may_be_taken(step):
     model = Gaussians()
     x = draw(model, NOISE, Y, 1.0, step=step, steps=4, decode=lambda x: x)
     assert len(model.calls) == (4 if step is euler else 7) and model.times[-1] == 0.75
-    assert (x - flow_map(NOISE)).abs().max() < (0.5 if step is euler else 0.2)
+    assert (x - flow_map(NOISE)).abs().max() < (0.5 if step is euler else 0.3)  # Heun's last step is Euler's, too
 
 
 @pytest.mark.parametrize("rule", [limited(0.2, 0.8), rescaled(), projected()], ids=["limited", "rescaled", "projected"])
@@ -278,9 +279,7 @@ def test_samples_can_be_drawn_in_inference_mode_and_the_probe_of_the_cpu_too(mon
 def test_cards_say_how_samples_were_drawn():
     rest = {"judge": "mnist-judge", "seed": 0}
     assert sampling_settings(10) == rest | {"solver": "midpoint, 10 steps: 20 evaluations a branch"}
-    by_default = (
-        "midpoint, 4 steps at w = 1, 6 at others, 10 for other kinds of guidance: 8, 12 and 20 evaluations a branch"
-    )
+    by_default = "midpoint, 4 steps at w = 1, 6 up to w = 3, 10 at others and for other kinds of guidance: 8, 12 and 20 evaluations a branch"
     assert sampling_settings() == rest | {"solver": by_default}
 
 
