@@ -279,7 +279,8 @@ def test_samples_can_be_drawn_in_inference_mode_and_the_probe_of_the_cpu_too(mon
 def test_cards_say_how_samples_were_drawn():
     rest = {"judge": "mnist-judge", "seed": 0}
     assert sampling_settings(10) == rest | {"solver": "midpoint, 10 steps: 20 evaluations a branch"}
-    by_default = "midpoint, 4 steps at w = 1, 6 up to w = 3, 10 at others and for other kinds of guidance: 8, 12 and 20 evaluations a branch"
+    taken = "midpoint, 4 steps at w = 1, 6 up to w = 3, 10 at others and for other kinds of guidance"
+    by_default = f"{taken}: 8, 12 and 20 evaluations a branch"
     assert sampling_settings() == rest | {"solver": by_default}
 
 
