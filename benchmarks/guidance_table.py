@@ -8,6 +8,7 @@ precision, where such a table takes half an hour; elsewhere in float32. The card
 import argparse
 import json
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,15 +41,14 @@ def guidance_table(
     model, weights = load_pretrained(name, on)
     weak = load_pretrained(f"{name}-weak", on)[0] if f"{name}-weak" in names() else None
     judge, y, noise = Judge.pretrained(device=on), balanced_labels(n, model.null), seeded_noise(n, 1, 32, 32)
-    half, chunk = (True, 100) if on.type == "cpu" else (False, 500)
-    precision = str((half_precision(on, heavy=True) if half else None) or torch.float32).removeprefix("torch.")
+    fast, precision = fast_drawing(on)
     details = provenance(on) | sampling_settings(steps) | {"precision": precision, "weights": weights.sha256}
     details |= {"interval": list(INTERVAL), "real digits at the same n": rounded(real_quality(judge, n).row())}
 
     rows, features = [], {}
     for kind, options in kinds_of_guidance(weak).items():
         for w in ws if kind == PLAIN else other_ws:
-            seen = judge.read(draw(model, noise, y, w, steps=steps, half=half, chunk=chunk, **options))
+            seen = judge.read(draw(model, noise, y, w, steps=steps, **fast, **options))
             quality = judge.measure(seen, y)
             rows.append({"variant": kind, "w": w} | quality.row())
             print(f"{kind}, w={w:g}: {quality}", flush=True)
@@ -61,6 +61,14 @@ def guidance_table(
     source = f"python benchmarks/guidance_table.py {name}"
     card = Card(f"Quality and diversity of {name} by guidance", source, "MIT", details)
     return write_table(FOLDER / f"{name}-guidance.csv", rows, card)
+
+
+def fast_drawing(on: torch.device) -> tuple[dict[str, Any], str]:
+    """Options of `draw` for thousands of samples on a device, and the precision in which they run the networks."""
+    if on.type != "cpu":
+        return {"half": False, "chunk": 500}, "float32"
+    precision = half_precision(on, heavy=True) or torch.float32
+    return {"half": True, "chunk": 100}, str(precision).removeprefix("torch.")
 
 
 def frechet_minimum(

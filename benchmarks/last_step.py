@@ -9,12 +9,12 @@ fast precision, where a thousand samples take half an hour; the card names it.
 import argparse
 from collections.abc import Callable, Sequence
 
-import torch
+from guidance_table import fast_drawing
 from torch import Tensor
 
 from labkit.base.files import FOLDER, Card, provenance, write_table
 from labkit.base.joints import Field, Step
-from labkit.base.runtime import device, half_precision, seeded_noise
+from labkit.base.runtime import device, seeded_noise
 from labkit.data import balanced_labels
 from labkit.flow import euler, heun, midpoint
 from labkit.measure import Judge, draw, real_quality
@@ -61,8 +61,7 @@ def last_step(name: str, *, n: int = 1_000, methods: dict = METHODS, ws: Sequenc
     on = device()
     model, weights = load_pretrained(name, on)
     judge, y, noise = Judge.pretrained(device=on), balanced_labels(n, model.null), seeded_noise(n, 1, 32, 32)
-    half, chunk = (True, 100) if on.type == "cpu" else (False, 500)
-    precision = str((half_precision(on, heavy=True) if half else None) or torch.float32).removeprefix("torch.")
+    fast, precision = fast_drawing(on)
     details = provenance(on) | {"judge": "mnist-judge", "seed": 0, "precision": precision, "weights": weights.sha256}
     details |= {"real digits at the same n": rounded(real_quality(judge, n).row())}
 
@@ -70,7 +69,7 @@ def last_step(name: str, *, n: int = 1_000, methods: dict = METHODS, ws: Sequenc
     for w in ws:
         for method, (step, evaluations, counts) in methods.items():
             for steps in counts:
-                x = draw(model, noise, y, w, steps=steps, step=step, half=half, chunk=chunk)
+                x = draw(model, noise, y, w, steps=steps, step=step, **fast)
                 quality = judge.measure(x, y)
                 settings = {"method": method, "w": w, "steps": steps, "evaluations": evaluations(steps)}
                 rows.append(settings | quality.row())
