@@ -63,11 +63,13 @@ def train_labkit(on: torch.device, seconds: float, seed: int) -> Trained:
     began = time.perf_counter()
     seed_everything(seed)
     fast = on.type == "cuda"
-    size = 256 if fast else 64
+    size = 512 if fast else 64
     model = UNet(channels=1, num_classes=10, widths=(64, 128, 192) if fast else (32, 64, 96), patch=2).to(on)
     stream = batches(*(part.to(on) for part in mnist32("train")), size)
-    train = partial(fit, loss_fn=flow_loss(GaussianPath(), drop=0.1), stream=stream, lr=3e-3, progress=False)
-    fitting = steps_within(seconds, lambda steps: train(deepcopy(model), steps=steps), share=TRIAL)
+    train = partial(
+        fit, loss_fn=flow_loss(GaussianPath(), drop=0.1), stream=stream, lr=3e-3, graph=True, progress=False
+    )
+    fitting = steps_within(seconds, lambda steps: train(deepcopy(model), steps=steps), share=TRIAL, few=8)
     start_up = time.perf_counter() - began
     steps = max(1, int(fitting * (1 - start_up / seconds) * 0.98))
     history = train(model, steps=steps)

@@ -3,8 +3,9 @@
 For the U-Net and the transformer that ship and a few sizes of batch, milliseconds a step and images a second of
 
     fit      labkit's `fit` as it is: batches, clipping, averaging, the schedule and the reading of losses
+    replayed the same with `graph=True`: the step recorded once as a CUDA graph
     eager    the loss, its gradient and a fused AdamW, in the device's half precision, with nothing around it
-    graph    the same step captured once as a CUDA graph and replayed: what is left without Python and launches
+    graph    that step captured as a CUDA graph and replayed: what is left without Python and launches
     compile  the same step with the network through `torch.compile` (`--compile`, which measures this and eager only)
 
 Each runs for about `--seconds` after a warm-up. Loss and times are those of `retrain`, drawn in the step; the batch of
@@ -25,6 +26,7 @@ from labkit.data import batches, mnist32, to_float
 from labkit.training import RECIPES, fit, steps_within
 
 GENERATORS = ("mnist-unet", "mnist-dit")
+KINDS = ("fit", "replayed", "eager", "graph")
 WARMING = 5  # steps before anything is captured or measured
 
 
@@ -73,15 +75,15 @@ def bare_step(name: str, z: Tensor, y: Tensor, *, compiled: bool = False, captur
     return step
 
 
-def by_fit(name: str, images: Tensor, labels: Tensor, batch: int, seconds: float) -> float:
+def by_fit(name: str, images: Tensor, labels: Tensor, batch: int, seconds: float, graph: bool = False) -> float:
     """Seconds a step of `fit`, in a training that takes about `seconds`."""
     loss_fn = RECIPES[name].loss_fn()
     stream = batches(images, labels, batch)
 
     def train(steps: int):  # noqa: ANN202
-        return fit(network(name, images.device), loss_fn, stream, steps=steps, lr=1e-3, progress=False)
+        return fit(network(name, images.device), loss_fn, stream, steps=steps, lr=1e-3, graph=graph, progress=False)
 
-    history = train(steps_within(seconds, train))
+    history = train(steps_within(seconds, train, few=8))
     return history.seconds / history.steps
 
 
@@ -103,6 +105,7 @@ def captured(name: str, z: Tensor, y: Tensor) -> Callable:
 def main() -> None:
     """Measure and print; see the head of the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--names", nargs="+", choices=GENERATORS, default=GENERATORS, help="of these (default both)")
     parser.add_argument("--batches", type=int, nargs="+", default=[128, 512, 2048], help="sizes (default 128 512 2048)")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long each case is measured (default 2)")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile, at the batch size 512 only")
@@ -113,10 +116,10 @@ def main() -> None:
     print(f"{machine(on)}; half precision: {half_precision(on, heavy=True)}", flush=True)
     images, labels = (part.to(on) for part in mnist32("train"))
     sizes = asked.batches if not asked.compile else [512] if 512 in asked.batches else asked.batches[:1]
-    kinds = ("eager", "compile") if asked.compile else ("fit", "eager", "graph")
+    kinds = ("eager", "compile") if asked.compile else KINDS
     rows = []
     print(f"{'network':12s}{'batch':>6s}  {'case':8s}{'ms a step':>11s}{'images/s':>12s}{'start-up s':>12s}")
-    for name in GENERATORS:
+    for name in asked.names:
         for batch in sizes:
             z, y = to_float(images[:batch]), labels[:batch].clone()
             for kind in kinds:
@@ -124,8 +127,8 @@ def main() -> None:
                 row = {"network": name, "batch": batch, "case": kind}
                 began = time.perf_counter()
                 try:
-                    if kind == "fit":
-                        start_up, each = 0.0, by_fit(name, images, labels, batch, asked.seconds)
+                    if kind in ("fit", "replayed"):
+                        start_up, each = 0.0, by_fit(name, images, labels, batch, asked.seconds, kind == "replayed")
                     else:
                         graph = kind == "graph"
                         step = captured(name, z, y) if graph else bare_step(name, z, y, compiled=kind == "compile")

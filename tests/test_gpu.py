@@ -5,17 +5,20 @@ from functools import partial
 import pytest
 import torch
 
+from labkit.base.conditions import drop_condition
 from labkit.base.runtime import autocast, half_precision, seeded_noise
-from labkit.data.images import balanced_labels, mnist32, to_float
+from labkit.data.images import balanced_labels, mnist32, to_float, to_uint8
 from labkit.data.stream import batches
 from labkit.flow.exact import EmpiricalMarginal, ExactMarginal
 from labkit.flow.guidance import guided, limited, projected, rescaled
+from labkit.flow.losses import cfm_loss
 from labkit.flow.mixtures import ring
 from labkit.flow.paths import GaussianPath
 from labkit.flow.solvers import adams_bashforth2, euler_maruyama, heun, sde_drift, simulate
 from labkit.measure.samples import draw
 from labkit.nn.dit import DiT
 from labkit.nn.unet import UNet
+from labkit.training.graph import Replayed
 from labkit.training.loop import fit
 from labkit.training.pretrained import load_pretrained
 from labkit.training.recipes import flow_loss
@@ -132,6 +135,40 @@ def test_nothing_waits_for_the_device_inside_a_step():
         torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.parametrize("build", [partial(UNet, widths=(16, 32)), partial(DiT, width=64, depth=2)])
+def test_a_recorded_step_is_the_step(build):
+    """One number of random ones after the other: with float32 and the same kernels, the same losses and weights."""
+    images, labels = (part[:5000].to(cuda) for part in mnist32("train"))
+
+    def trained(*, graph):
+        torch.manual_seed(0)
+        model, stream = build().to(cuda), batches(images, labels, 64, torch.Generator().manual_seed(0))
+        history = fit(model, still_loss, stream, steps=60, lr=1e-3, graph=graph, progress=False)
+        return torch.tensor(history.losses), history.ema.state_dict()
+
+    (plain, plain_weights), (recorded, recorded_weights) = trained(graph=False), trained(graph=True)
+    torch.testing.assert_close(recorded, plain, rtol=0.02, atol=1e-3)
+    assert recorded[-10:].mean() < 0.9 * recorded[:3].mean()
+    for name, wanted in plain_weights.items():
+        torch.testing.assert_close(recorded_weights[name], wanted, rtol=0.1, atol=5e-3, msg=name)
+
+
+def still_loss(model, z, y):
+    """A loss whose times and noise are the same at every step."""
+    t = (torch.arange(len(z), device=z.device) + 0.5) / len(z)
+    return cfm_loss(model, GaussianPath(), z, y, t=t, eps=z.roll(1, 0))
+
+
+def test_a_recorded_step_draws_new_random_numbers_every_time():
+    z, y = torch.zeros(64, 2, device=cuda), torch.zeros(64, dtype=torch.int64, device=cuda)
+    step = Replayed(lambda z, y: torch.stack((torch.rand((), device=cuda), drop_condition(y, 0.5, 1).float().mean())))
+    rows = torch.stack([step(z, y) for _ in range(40)]).cpu()
+    assert step.graph is not None and rows[:, 0].unique().numel() == 40
+    assert abs(rows[:, 1].mean() - 0.5) < 0.05 and rows[:, 1].std() > 0.02
+
+
 def test_pixels_reach_the_device_unchanged():
     images = mnist32("test").images[:100]
-    assert torch.equal(to_float(images.to(cuda)).cpu(), to_float(images))
+    there = to_float(images.to(cuda))
+    assert torch.equal(to_uint8(there).cpu(), images)
+    torch.testing.assert_close(there.cpu(), to_float(images))  # a GPU divides by multiplying: the last bit may differ

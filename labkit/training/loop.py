@@ -19,6 +19,7 @@ from labkit.base.conditions import Condition, check_condition, each
 from labkit.base.runtime import PRECISIONS, autocast, half_precision
 from labkit.training.average import PowerAverage
 from labkit.training.checkpoint import Checkpoint, RandomState, read_checkpoint
+from labkit.training.graph import Replayed
 
 CHECK_EVERY = 50
 HEAVY = 500_000  # weights from which on a network is worth a faster precision even without convolutions
@@ -70,6 +71,7 @@ def fit(
     checkpoint: Path | str | None = None,
     checkpoint_seconds: float = 60.0,
     resume: Path | str | None = None,
+    graph: bool = False,
     progress: bool = True,
 ) -> History:
     """Train `model` in place by AdamW and return its `History`, with the averaged model in `history.ema`.
@@ -86,6 +88,8 @@ def fit(
         clip: largest norm of the gradient; ema_gamma: see `PowerAverage`.
         checkpoint: file that is replaced at the end, and every `checkpoint_seconds` (looked at after each 50 steps).
         resume: a checkpoint of the same training to continue from; on the CPU the result equals an uninterrupted run.
+        graph: on a CUDA device that trains in bfloat16 or float32, record the step once and replay it (`Replayed`):
+            several times as fast for small networks. `loss_fn` must then do the same device work at every step.
     Raises ValueError or TypeError for arguments, conditions, first batch or checkpoint that do not fit; RuntimeError
     with the step whose loss or gradient is not finite: the last good checkpoint stays.
     """
@@ -96,8 +100,11 @@ def fit(
     state = None if resume is None else read_checkpoint(Path(resume))
     half = _prepare(model, on, state)
 
-    fused = on.type in ("cpu", "cuda")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=fused)
+    graph = graph and on.type == "cuda" and half != torch.float16  # a scaler decides on the host
+    how = {"fused": on.type in ("cpu", "cuda"), "capturable": graph}
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=torch.tensor(lr, device=on) if graph else lr, weight_decay=weight_decay, **how
+    )
 
     def up_and_down(n: int) -> float:
         return min((n + 1) / warmup, (steps - n) / max(1, steps - warmup))
@@ -111,6 +118,18 @@ def fit(
     if state is not None:
         saved.load(state, Path(resume))
 
+    def step(z: Tensor, y: Condition | None) -> Tensor:
+        with autocast(on, half):
+            loss = loss_fn(model, z, y)
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        return torch.stack((loss.detach().float(), norm.float()))
+
+    take = Replayed(step) if graph else step
     source = _checked(stream, model, on, history.steps)
     saved_at = time.perf_counter()
     began = saved_at - history.seconds
@@ -119,18 +138,9 @@ def fit(
         while history.steps < steps:
             rows = []
             for _ in range(min(CHECK_EVERY, steps - history.steps)):
-                z, y = next(source)
-                with autocast(on, half):
-                    loss = loss_fn(model, z, y)
-                scaler.scale(loss).backward()
-                scaler.unscale_(optimizer)
-                norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
-                scaler.step(optimizer)
-                scaler.update()
-                optimizer.zero_grad(set_to_none=True)
+                rows.append(take(*next(source)))
                 decay.step()
                 average.update(model)
-                rows.append(torch.stack((loss.detach().float(), norm.float())))
             _read(rows, history, scaler.is_enabled())
             history.seconds = time.perf_counter() - began
             bar.set_postfix(loss=f"{history.mean(CHECK_EVERY):.4f}", refresh=False)
@@ -215,12 +225,16 @@ def _read(rows: list[Tensor], history: History, scaled: bool) -> None:
         history.losses.append(loss)
 
 
-def steps_within(seconds: float, train: Callable[[int], History], share: float = 0.05) -> int:
+def steps_within(seconds: float, train: Callable[[int], History], share: float = 0.05, few: int = 2) -> int:
     """How many steps of `train(steps)`, which trains afresh every time, fit into `seconds`; at least 1.
 
     Measured on three short trainings that take this share of the time: the first sets up whatever is set up once, the
-    second says how long the third has to be.
+    second, of `few` steps, says how long the third has to be, and how much of it is no step. A training with `graph`
+    records its fourth step, so that `few` should be more than that.
     """
-    train(2)
-    some = max(2, int(seconds * share / (train(2).seconds / 2)))
-    return max(1, int(seconds / (train(some).seconds / some)))
+    train(few)
+    first = train(few).seconds
+    some = max(few, int(seconds * share / (first / few)))
+    last = train(some).seconds
+    each = (last - first) / (some - few) if some > few else last / some
+    return max(1, int(few + (seconds - first) / each))

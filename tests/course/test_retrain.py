@@ -101,7 +101,7 @@ def test_a_retraining_follows_its_seed_steps_and_learning_rate(folder):
 def test_a_retraining_by_the_clock_is_that_of_the_steps_which_its_card_names(folder, monkeypatch):
     asked = []
 
-    def fitting(seconds, train):
+    def fitting(seconds, train, few):
         asked.append((seconds, train(1).steps))
         return 5
 

@@ -42,6 +42,7 @@ def retrain(
     asked = {"steps": steps, "batch_size": batch_size, "lr": lr}
     recipe = replace(RECIPES[name], **{key: value for key, value in asked.items() if value is not None})
     on = device()
+    graph = on.type == "cuda"
     images, labels = (part.to(on) for part in mnist32("train"))
 
     def train(steps: int, weights: dict | None = None, progress: bool = False, file: Path | None = None) -> History:
@@ -51,10 +52,11 @@ def retrain(
             network.load_state_dict(weights)
         stream = batches(images, labels, recipe.batch_size, generator)
         saving = {"checkpoint": file, "resume": file if file is not None and file.is_file() else None}
-        return fit(network, recipe.loss_fn(), stream, steps=steps, lr=recipe.lr, progress=progress, **saving)
+        loss_fn = recipe.loss_fn()
+        return fit(network, loss_fn, stream, steps=steps, lr=recipe.lr, graph=graph, progress=progress, **saving)
 
     if seconds is not None:
-        recipe = replace(recipe, steps=steps_within(seconds, train))
+        recipe = replace(recipe, steps=steps_within(seconds, train, few=8 if graph else 2))
     weights, earlier = None, None
     if further:
         shipped, card = load_network(name)
