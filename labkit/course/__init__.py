@@ -4,5 +4,5 @@ A new exercise is a cell of its lesson, a check in `checks/lesson_NN.py`, and ri
 a new chore goes into `commands/`.
 """
 
-from labkit.course.checks.check import check
+from labkit.course.checks.check import accepted, check
 from labkit.course.lesson import begin

@@ -15,7 +15,7 @@ MARKER = re.compile(r"#\s*(BEGIN|END) SOLUTION", flags=re.IGNORECASE)  # or what
 SOLUTION = re.compile(rf"^([ \t]*){BEGIN}.*?{END}", flags=re.MULTILINE | re.DOTALL)
 NOTE = (
     "> **Student copy.** Each exercise has a blank that raises `NotImplementedError`. Put your lines in its place and "
-    "run the check below it. Nothing that follows depends on your answer, so you can read on and come back."
+    "run the check below it. What follows works without your answer, so you can read on and come back."
 )
 
 

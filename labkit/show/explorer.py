@@ -56,7 +56,7 @@ def turn_w(
 
 
 def guidance_explorer(
-    model: Model,
+    model: Model | dict[str, Model],
     *,
     judge: Judge | None = None,
     curves: dict[str, Curve] | None = None,
@@ -73,7 +73,8 @@ def guidance_explorer(
     all w start from the same noise. `prepare("w")` draws all w of the class and seed at hand.
 
     Arguments:
-        model: a network that knows its `num_classes` and its null label, such as `load_pretrained("mnist-unet")`.
+        model: a network that knows its `num_classes` and its null label, such as `load_pretrained("mnist-unet")`; or
+            several by name, for a menu. `curves` are those of the first.
         judge: says how many of the digits shown are the ones asked for (default: nobody does).
         curves: what was measured by kind of guidance, {w: Quality} for each, like `shipped_curves`; that of the kind
             at hand is drawn beside the digits, with a mark at w, and `real`, of real images at the same n, dotted.
@@ -86,6 +87,8 @@ def guidance_explorer(
     Raises ValueError for ws without 1 and a seed out of range.
     """
     curves, rules = curves or {}, rules or {PLAIN: {}}
+    models = model if isinstance(model, dict) else {"shipped": model}
+    first, model = next(iter(models.items()))
     ws = list(ws if ws is not None else next(iter(curves.values()), [k / 2 for k in range(17)]))
     if 1.0 not in ws:
         raise ValueError(f"ws must hold 1, the plain conditional model, where the slider starts; got {ws}")
@@ -93,32 +96,35 @@ def guidance_explorer(
     labels = {str(k): torch.full_like(every, k) for k in range(model.num_classes)} | {"all": every}
 
     @cache
-    def chart(kind: str, w: float) -> bytes:
+    def chart(network: str, kind: str, w: float) -> bytes:
         figure, ax = plt.subplots(figsize=(4.6, 3.6))
-        if kind in curves:
+        if network == first and kind in curves:
             quality_curve(ax, curves[kind], real=real, at=w)
         else:
-            ax.text(0.5, 0.5, f"{kind}: not measured", ha="center")
+            ax.text(0.5, 0.5, f"{network}, {kind}: not measured", ha="center")
             ax.axis("off")
         return to_png(figure)
 
-    def shown(w: float, digit: str, seed: int, steps: str, kind: str) -> Frame:
+    def shown(w: float, digit: str, seed: int, steps: str, kind: str, network: str) -> Frame:
         y, started = labels[digit], time.perf_counter()
         count = enough_steps(w, other=bool(rules[kind])) if steps == ENOUGH else int(steps)
-        x = draw(model, seeded_noise(len(y), *shape, seed=seed), y, w, steps=count, half=True, **rules[kind])
+        x = draw(models[network], seeded_noise(len(y), *shape, seed=seed), y, w, steps=count, half=True, **rules[kind])
         took = f"{time.perf_counter() - started:.2f} s, {2 * count} evaluations of each branch"
         text = f"<b>w = {w:g}</b> (w' = {w - 1:g} where papers count from the conditional model)<br>"
         text += f"{len(y)} digits in {took}"
         if judge is not None:
             share = judge.accuracy(x, y)
             text += f"<br>these {share.n}: {round(share.value * share.n)} show the digit asked for, {share:.0%}"
-        if w in curves.get(kind, ()):  # set apart: figures of few digits and of many do not compare
+        if network == first and w in curves.get(
+            kind, ()
+        ):  # set apart: figures of few digits and of many do not compare
             text += f"<hr>measured once ({kind}): {curves[kind][w]}" + (f"<br>real digits: {real}" if real else "")
         picture = to_png(tile(x, columns=model.num_classes), scale=2)
-        return Frame([picture, chart(kind, w)] if curves else picture, text)
+        return Frame([picture, chart(network, kind, w)] if curves else picture, text)
 
     counts = [ENOUGH, *map(str, steps)]
     dials = {"w": ws, "digit": list(labels), "seed": range(100), "steps": counts, "guidance": list(rules)}
+    dials["network"] = list(models)
     digit = "2" if "2" in labels else "0"  # a two has many forms
     explorer = Dials(shown, dials, start={"w": 1.0, "digit": digit, "seed": seed})
     for image, width in zip(explorer.images, ("440px", "400px"), strict=False):

@@ -194,7 +194,9 @@ def test_class_and_seed_change_the_picture_and_w_keeps_the_noise():
         pictures.add(explorer.images[0].value)
     assert len(pictures) == 4
     # Without guidance the class is ignored, so that all that is left is the noise: equal for equal seeds only.
-    seven, every, other = (explorer.frame((0.0, *rest, ENOUGH, PLAIN)) for rest in (("7", 3), ("all", 3), ("all", 4)))
+    seven, every, other = (
+        explorer.frame((0.0, *rest, ENOUGH, PLAIN, "shipped")) for rest in (("7", 3), ("all", 3), ("all", 4))
+    )
     assert seven.pictures == every.pictures != other.pictures
 
 
@@ -242,9 +244,19 @@ def test_the_chart_and_the_measured_line_are_those_of_the_kind_of_guidance_at_ha
     assert "measured" not in explorer.text.value and "not measured" in figures[-1].axes[0].texts[0].get_text()
 
 
+def test_a_menu_of_networks_has_the_figures_of_the_first_only(figures):
+    darker = Shades()
+    explorer = guidance_explorer({"shipped": Shades(), "yours": darker}, curves=CURVES)
+    assert "measured once" in explorer.text.value and explorer.dials["network"].options == ("shipped", "yours")
+    asked = darker.asked
+    explorer.dials["network"].value = "yours"
+    assert darker.asked > asked and "measured" not in explorer.text.value
+    assert figures[-1].axes[0].texts[0].get_text() == f"yours, {PLAIN}: not measured"
+
+
 def test_the_explorer_starts_at_the_conditional_model_with_one_class_in_which_variety_can_be_seen():
     explorer = guidance_explorer(Shades(), curves=CURVES)
-    assert explorer.setting == (1.0, "2", 0, ENOUGH, PLAIN)
+    assert explorer.setting == (1.0, "2", 0, ENOUGH, PLAIN, "shipped")
     assert list(explorer.dials["digit"].options) == [*"0123456789", "all"]
     assert [w for _, w in explorer.dials["w"].options] == [0.0, 1.0, 3.0]
     assert [image.layout.width for image in explorer.images] == ["440px", "400px"]
@@ -266,7 +278,7 @@ def test_kinds_of_guidance_and_numbers_of_steps_can_be_chosen_and_each_is_rememb
     model, weak = Shades(), Doubled()
     rules = {"plain": {}, "never": {"rule": limited(1.0, 1.0)}, "weak": {"bad": weak}}
     explorer = guidance_explorer(model, ws=(0.5, 1.0, 2.0), steps=(2, 8), rules=rules)
-    assert explorer.setting[-1] == "plain" and list(explorer.dials["steps"].options) == [ENOUGH, "2", "8"]
+    assert explorer.setting[-2:] == ("plain", "shipped") and list(explorer.dials["steps"].options) == [ENOUGH, "2", "8"]
     conditional = explorer.images[0].value
     explorer.dials["w"].value = 2.0
     plain = explorer.images[0].value

@@ -15,9 +15,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from labkit.course.checks.require import NotRight, require
+from labkit.course.checks.require import NotRight
 
-__all__ = ["NotRight", "check", "checks_of"]
+__all__ = ["NotRight", "accepted", "check", "checks_of"]
+
+_ACCEPTED: dict[str, Callable] = {}  # the answers that passed in this process, by number
 
 MOST = 10_000  # what an answer may yield, so that one without an end is no check without an end
 
@@ -25,8 +27,9 @@ MOST = 10_000  # what an answer may yield, so that one without an end is no chec
 def check(number: str, answer: Callable) -> None:
     """Try the `answer` to exercise `number`, such as "02.3", and print what is right about it.
 
-    The answer gets clones of all tensors. Raises NotRight (an AssertionError) with what was seen and what to look at,
-    also where the answer stops with an error of its own, which is then the cause; ValueError for an unknown number.
+    The answer gets clones of all tensors, and it is said where it changes one of them in place. Raises NotRight (an
+    AssertionError) with what was seen and what to look at, also where the answer stops with an error of its own, which
+    is then the cause; ValueError for an unknown number.
     """
     lesson = str(number).partition(".")[0]
     known = checks_of(lesson) if lesson in lessons() else {}
@@ -35,19 +38,30 @@ def check(number: str, answer: Callable) -> None:
         raise ValueError(f"there is no check for exercise {number!r}; there are {there}")
     if not callable(answer):
         raise TypeError(f"the answer to {number} must be the function you wrote; got {type(answer).__name__}")
+    changed: set[str] = set()
+    tried = guarded(answer, changed)
     try:
-        said = known[number](guarded(answer))
+        said = known[number](tried)
     except NotImplementedError as error:
         if error.args and "exercise" not in str(error):
             raise  # torch's own, from inside the answer
         print(f"{number}: not yet. Fill in the blank above and run both cells again; what follows works without it.")
     except NotRight as error:
-        raise NotRight(f"{number}: {error}") from error.__cause__
+        raise NotRight(f"{number}: {error}{_remark(changed)}") from error.__cause__
     except Exception as error:
         error.add_note(f"The check of exercise {number} could not make sense of what your answer returned.")
         raise
     else:
-        print(f"{number}: right. {said}")
+        _ACCEPTED[number] = tried if changed else answer
+        print(f"{number}: right. {said}{_remark(changed)}")
+
+
+def accepted(number: str, otherwise: Callable) -> Callable:
+    """The answer to exercise `number` that `check` found right last, or `otherwise` while there is none.
+
+    So a lesson goes on with what its reader built: `block = accepted("06.1", otherwise=ResidualBlock)`.
+    """
+    return _ACCEPTED.get(number, otherwise)
 
 
 def checks_of(lesson: str) -> dict[str, Callable[[Callable], str]]:
@@ -60,11 +74,13 @@ def lessons() -> list[str]:
     return [path.stem.removeprefix("lesson_") for path in sorted(Path(__file__).parent.glob("lesson_*.py"))]
 
 
-def guarded(answer: Callable) -> Callable:
-    """The answer as checks call it: with clones of its tensors, and NotRight where it stops or changes one in place.
+def guarded(answer: Callable, changed: set[str] | None = None) -> Callable:
+    """The answer as checks call it: with clones of its tensors, and NotRight where it stops.
 
-    What it yields is collected in a list, and a function that it returns is guarded as well.
+    Names of arguments that it changes in place go into `changed`: the value may be right all the same. What it yields
+    is collected in a list, and a function that it returns is guarded as well.
     """
+    changed = set() if changed is None else changed
 
     @wraps(answer)
     def call(*given: object) -> object:
@@ -76,14 +92,18 @@ def guarded(answer: Callable) -> Callable:
             raise
         except Exception as error:
             raise NotRight(_why_it_stopped(error, _named(answer, given))) from error
-        for name, part, copy in zip(_named(answer, given), given, copies, strict=True):
-            changed = (
-                f"your function changed its argument {name} in place, and whoever called it still needs it as it was"
-            )
-            require(_same(part, copy), f"{changed}: compute something new, or start from a clone")
-        return guarded(value) if callable(value) and not isinstance(value, nn.Module | type) else value
+        changed.update(name for name, a, b in zip(_named(answer, given), given, copies, strict=True) if not _same(a, b))
+        return guarded(value, changed) if callable(value) and not isinstance(value, nn.Module | type) else value
 
     return call
+
+
+def _remark(changed: set[str]) -> str:
+    if not changed:
+        return ""
+    names = " and ".join(sorted(changed))
+    said = f" By the way: your function changes its argument {names} in place, and whoever calls it may still need that"
+    return f"{said} as it was: compute something new, or start from a clone."
 
 
 def _copy(value: object) -> object:

@@ -196,11 +196,11 @@ def hands_in_one_time(step, x, n):
 
 
 RIGHT = {
-    "01.1": euler_step,
-    "01.2": euler_maruyama_step,
-    "01.3": cosine_velocity,
-    "01.4": drift,
-    "01.5": carry,
+    "01.1": [euler_step],
+    "01.2": [euler_maruyama_step],
+    "01.3": [cosine_velocity],
+    "01.4": [drift],
+    "01.5": [carry],
 }
 
 WRONG = {

@@ -250,7 +250,7 @@ def nothing(*arguments):
     return None
 
 
-RIGHT = {"02.1": responsibilities, "02.2": cfm, "02.3": both_losses, "02.4": likelihood, "02.5": memory}
+RIGHT = {"02.1": [responsibilities], "02.2": [cfm], "02.3": [both_losses], "02.4": [likelihood], "02.5": [memory]}
 WRONG = {
     "02.1": [
         (raw_exponentials, "underflows to 0, and 0/0 is NaN"),

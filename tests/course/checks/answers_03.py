@@ -187,11 +187,11 @@ def gradient_ascent(score, x, h, sigma, noise):
 
 
 RIGHT = {
-    "03.1": floor,
-    "03.2": weighted,
-    "03.3": convert,
-    "03.4": keeps_marginals,
-    "03.5": langevin,
+    "03.1": [floor],
+    "03.2": [weighted],
+    "03.3": [convert],
+    "03.4": [keeps_marginals],
+    "03.5": [langevin],
 }
 WRONG = {
     "03.1": [

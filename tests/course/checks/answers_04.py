@@ -184,11 +184,11 @@ def ignores_the_generator(y, generator):
 
 
 RIGHT = {
-    "04.1": one_epoch,
-    "04.2": sample_class,
-    "04.3": combine,
-    "04.4": class_gradient,
-    "04.5": shuffle_labels,
+    "04.1": [one_epoch],
+    "04.2": [sample_class],
+    "04.3": [combine],
+    "04.4": [class_gradient],
+    "04.5": [shuffle_labels],
 }
 
 WRONG = {

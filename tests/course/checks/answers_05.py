@@ -181,12 +181,12 @@ def by_few_rows(distance, fakes, draws, generator):
 
 
 RIGHT = {
-    "05.1": both_at_once,
-    "05.2": our_scale,
-    "05.3": drop,
-    "05.4": guided_std,
-    "05.5": by_bootstrap,
-    "05.6": inside_only,
+    "05.1": [both_at_once],
+    "05.2": [our_scale],
+    "05.3": [drop],
+    "05.4": [guided_std],
+    "05.5": [by_bootstrap],
+    "05.6": [inside_only],
 }
 
 WRONG = {

@@ -219,11 +219,11 @@ def counts_for_shares(digits):
 
 
 RIGHT = {
-    "06.1": shape_table,
-    "06.2": alone,
-    "06.3": power_average,
-    "06.4": noise_of_seeds,
-    "06.5": entropy,
+    "06.1": [shape_table],
+    "06.2": [alone],
+    "06.3": [power_average],
+    "06.4": [noise_of_seeds],
+    "06.5": [entropy],
 }
 
 WRONG = {

@@ -234,11 +234,11 @@ def squares_the_width(tokens, width):
 
 
 RIGHT = {
-    "07.1": patches,
-    "07.2": in_random_order,
-    "07.3": heads_apart,
-    "07.4": gated_branch,
-    "07.5": attention_work,
+    "07.1": [patches],
+    "07.2": [in_random_order],
+    "07.3": [heads_apart],
+    "07.4": [gated_branch],
+    "07.5": [attention_work],
 }
 
 WRONG = {
