@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # Everything that waits for a CUDA GPU, piece by piece, from the root of a checkout with the [test] extra installed:
 #   bash benchmarks/gpu.sh FOLDER [PIECE...]
-# Pieces, in order of worth (seconds on an H100, estimated; the time after which each is stopped):
-#   tests      40 (100)  tests/test_gpu.py
-#   steps      60 (90)   what a training step costs: benchmarks/step_time.py
-#   unet      140 (200)  mnist-unet trained for 90 s and judged
-#   speed10    75 (110)  what 10 seconds of training buy, beside lab three
-#   speed30   160 (200)  the same for 30 seconds, with the baseline on resident data
-#   dit       140 (200)  mnist-dit trained for 90 s and judged
-#   sweep     150 (200)  both by guidance scale
-#   notebooks 200 (300)  lessons 07 and 06 in the gpu profile
-#   compile    80 (120)  torch.compile: benchmarks/step_time.py --compile
+# Pieces, in order of worth (seconds on an H200, ~ where estimated; the time after which each is stopped):
+#   tests      37 (100)  tests/test_gpu.py
+#   steps     ~90 (120)  what a training step costs: benchmarks/step_time.py
+#   screen    ~80 (200)  recipes against each other at 20 s each: benchmarks/screen.py
+#   speed10   ~75 (110)  what 10 seconds of training buy, beside lab three, whose samples take a minute to judge
+#   unet      115 (200)  mnist-unet trained for 90 s and judged
+#   dit       110 (200)  mnist-dit trained for 90 s and judged
+#   sweep      45 (200)  both by guidance scale, and the U-Net by solvers
+#   speed30  ~160 (200)  30 seconds of training, with the baseline on resident data
+#   notebooks ~200 (300) lessons 07 and 06 in the gpu profile
+#   compile    55 (120)  torch.compile: benchmarks/step_time.py --compile
 # A piece that fails or is stopped does not stop the rest; the end of log.txt says what became of each. FOLDER gets
 # log.txt, results.tar.gz and, once they are made, unet.tar, dit.tar and notebooks.tar.gz, renewed after every piece.
 # Weights, cards and tables are also written over those in labkit/assets. GPU_SH_TINY=1 makes every number tiny and needs
@@ -18,7 +19,7 @@
 set -uo pipefail
 out=${1:?"say where the results go: bash benchmarks/gpu.sh FOLDER [PIECE...]"}
 shift
-[ $# -gt 0 ] || set -- tests steps unet speed10 speed30 dit sweep notebooks compile
+[ $# -gt 0 ] || set -- tests steps screen speed10 unet dit sweep speed30 notebooks compile
 python=${PYTHON:-python3} tiny=${GPU_SH_TINY:-} work=$(mktemp -d) summary=()
 export PYTHONUNBUFFERED=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 mkdir -p "$out" "$work/json" "$work/notebooks"
@@ -35,6 +36,9 @@ steps() { # shellcheck disable=SC2046
 compile() { # shellcheck disable=SC2046
   "$python" benchmarks/step_time.py --compile --batches $(say 512 4) --seconds "$(say 2 0.05)" --json "$work/json/compile.json"
 }
+screen() {
+  "$python" benchmarks/screen.py small-512 wide-512 --seconds "$(say 20 1)" --samples "$(say 10000 10)" --json "$work/json/screen.json"
+}
 train() { # NAME LR
   if [ -n "$tiny" ]; then
     lk retrain "$1" --seconds 2 --batch-size 8 --lr "$2" && "$python" -c "
@@ -44,7 +48,7 @@ print(headlines('$1', n=20, steps=1).details['measured'])"
     lk retrain "$1" --seconds 90 --batch-size 512 --lr "$2" && lk measure "$1"
   fi
 }
-unet() { train mnist-unet 3e-3; }
+unet() { train mnist-unet 6e-3; }
 dit() { train mnist-dit 2e-3; }
 speed() { # SECONDS [OPTION...]
   "$python" benchmarks/speed_to_quality.py --seconds "$(say "$1" 2)" --samples "$(say 10000 10)" \
@@ -60,6 +64,7 @@ sweep() {
       "$python" benchmarks/guidance_table.py "$name" || return
     fi
   done
+  [ -n "$tiny" ] || "$python" benchmarks/last_step.py mnist-unet
 }
 notebooks() { # 07 first: it is the shorter one. The kernel is this very interpreter
   "$python" -m ipykernel install --prefix "$work/kernel" --name python3 > "$work/kernel.txt" 2>&1 || { cat "$work/kernel.txt"; return 1; }
@@ -100,7 +105,7 @@ pack() { # each archive is whole before it takes the place of the one before
   [ -z "$(ls "$work/notebooks")" ] || { tar czf "$work/a" -C "$work" notebooks && mv "$work/a" "$out/notebooks.tar.gz"; }
 }
 
-declare -A limit=([tests]=100 [steps]=90 [unet]=200 [speed10]=110 [speed30]=200 [dit]=200 [sweep]=200 [notebooks]=300
+declare -A limit=([tests]=100 [steps]=120 [screen]=200 [unet]=200 [speed10]=110 [speed30]=200 [dit]=200 [sweep]=200 [notebooks]=300
   [compile]=120)
 piece() { # runs in a shell of its own, which timeout can stop with all that it started
   local began=$SECONDS code

@@ -234,7 +234,7 @@ def steps_within(seconds: float, train: Callable[[int], History], share: float =
     """
     train(few)
     first = train(few).seconds
-    some = max(few, int(seconds * share / (first / few)))
+    some = max(2 * few - 2, int(seconds * share / (first / few)))  # 2 after 2, where a step takes minutes
     last = train(some).seconds
     each = (last - first) / (some - few) if some > few else last / some
     return max(1, int(few + (seconds - first) / each))

@@ -5,6 +5,7 @@ import guidance_table
 import last_step
 import patches
 import pytest
+import screen
 import torch
 from torch import nn
 
@@ -29,7 +30,7 @@ def folder(tmp_path, monkeypatch, digits):
     """The folder, with a tiny generator, a worse one and two tiny judges in it; MNIST is the thousand digits."""
     for module in (files, pretrained, ablate, guidance_table, last_step, patches):
         monkeypatch.setattr(module, "FOLDER", tmp_path)
-    for module in (judge, ablate, patches):
+    for module in (judge, ablate, patches, screen):
         monkeypatch.setattr(module, "mnist32", digits.__getitem__)
     monkeypatch.setenv("LABKIT_DEVICE", "cpu")
     torch.manual_seed(0)
