@@ -1,50 +1,117 @@
-"""Lesson 06: shapes of a U-Net, samples and their batch, the average of the weights, seeds, and the null row."""
+"""Checks of lesson 06: a residual block, samples and their batch, a plan within a budget, seeds, and the null row."""
 
 import math
+import random
 from collections.abc import Callable
 
+import numpy
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributions import Categorical
 
 from labkit.base.shapes import expand_t
-from labkit.course.checks.require import NotRight, gap, kind, require, require_like, require_number, require_verdict
-from labkit.nn.trace import shape_trace
-from labkit.nn.unet import UNet
+from labkit.course.checks.budget import held_out, operations, steps_within, trained_within
+from labkit.course.checks.require import (
+    NotRight,
+    gap,
+    kind,
+    require,
+    require_close,
+    require_like,
+    require_number,
+    require_verdict,
+)
+from labkit.nn.unet import ResidualBlock, UNet
 
-# What to think about where a line of the shape table is wrong, by the part that the line is about.
-ABOUT = {
-    "stem": "Patches come first: the grid of the stem has size / patch positions a side",
-    "encoder": "An encoder leaves its level's width, on the grid that it was given",
-    "downsample": "Halving the grid leaves the channels as they are; it is the next encoder that changes them",
-    "midcoder": "The middle has three parts, block, attention and block, all of the last width on the coarsest grid",
-    "decoder": "The way up goes from the last width to the first; doubling the grid is no part of its own",
-    "head_norm": "What the head reads is the last decoder's output and the stem's, side by side",
-    "head": "The head leaves the pixels of one patch as the channels of one position",
-}
+SMALL, LARGE = 1.5e11, 3.3e13  # operations: what the check of 06.3 trains with, and what the lesson does
+TARGET = 0.38  # the held-out loss to reach with SMALL
+FEWEST, MOST = 20, 1000  # steps that are worth a try, and that do not take too long
 
 
-def shape_table(answer: Callable) -> str:
-    """06.1: `(size, widths, patch)` to the shapes `(channels, height, width)` from the stem to the head."""
-    sizes = [(32, (32, 64, 96), 2), (24, (16,), 4), (20, (8, 24), 1), (48, (24, 8, 40), 2), (64, (8, 16, 32, 24), 4)]
-    for size, widths, patch in sizes:
-        with torch.random.fork_rng(devices=[]):
-            network = UNet(num_classes=None, widths=widths, patch=patch, emb_dim=16)
-        parts = shape_trace(network, torch.zeros(1, 1, size, size), torch.zeros(1))[1:]
-        table = answer(size, widths, patch)
-        require(isinstance(table, list | tuple), f"the answer should be a list of shapes; it is {kind(table)}")
-        case = f"for size {size}, widths {widths} and patch {patch},"
-        for line, (name, (_, *truth)) in enumerate(parts):
-            about = ABOUT[name.partition(".")[0]]
-            require(line < len(table), f"{case} your table ends after {line} lines, before {name}. {about}")
-            yours = table[line]
-            three = isinstance(yours, list | tuple) and len(yours) == 3
-            said = "every line should be (channels, height, width), without the batch"
-            require(three, f"{said}; line {line + 1} is {str(yours)[:60]}")
-            said = f"{case} line {line + 1} ({name}) should be {tuple(truth)}; yours is {tuple(yours)}. {about}"
-            require(list(yours) == truth, said)
-        require(len(table) == len(parts), f"{case} your table has {len(table)} lines, the network {len(parts)} parts")
-    return f"{len(sizes)} networks of one to four levels, drawn by their own traces, have the shapes of your table."
+def residual_block(answer: Callable) -> str:
+    """06.1: `MyBlock(channels_in, channels_out, emb_dim)` whose `forward(x, emb)` is that of labkit's block."""
+    for channels_in, channels_out, emb_dim, size in ((16, 16, 12, 8), (8, 24, 16, 6), (24, 8, 8, 5)):
+        case = f"MyBlock({channels_in}, {channels_out}, {emb_dim}):"
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            torch.manual_seed(601)
+            truth = ResidualBlock(channels_in, channels_out, emb_dim)
+            mine = answer(channels_in, channels_out, emb_dim)
+            require(
+                isinstance(mine, nn.Module), f"{case} the answer should be a class of networks; it made {kind(mine)}"
+            )
+            x, emb = torch.randn(3, channels_in, size, size), torch.randn(3, emb_dim, requires_grad=True)
+            at_first = _through(mine, x, emb, f"{case} as it is made,")
+            require_like(at_first, truth(x, emb), f"{case} the output")
+            skipped = mine.shortcut(x) if hasattr(mine, "shortcut") else x
+            said = f"{case} before any training the last convolution is 0, so the block should give its shortcut of x"
+            require(skipped.shape == at_first.shape and gap(at_first, skipped) < 1e-4, said)
+            for weight in truth.parameters():  # what starts at 0 would hide mistakes
+                nn.init.normal_(weight, mean=0.1, std=0.4)
+            try:
+                mine.load_state_dict(truth.state_dict())
+            except RuntimeError as error:
+                parts = ", ".join(name for name, _ in truth.named_children())
+                said = f"{case} the parts must keep their names, {parts}, and their sizes: {str(error)[:200]}"
+                raise NotRight(said) from error
+            value, right = _through(mine, x, emb, case), truth(x, emb)
+            known = {sentence: wrong for sentence, wrong in _block_mistakes(truth, x, emb).items()}
+            hint = "Follow the arrows: normalise, silu, convolve; normalise, scale and shift, silu, convolve; add"
+            require_close(value.detach(), right.detach(), case, known, hint)
+            alone = _through(mine, x[1:2], emb[1:2], case)
+            require(gap(alone[0], value[1]) < 1e-3, f"{case} an image's output changes with its batch")
+            (slope,) = torch.autograd.grad(right.square().mean(), emb)
+            (found,) = (
+                torch.autograd.grad(value.square().mean(), emb, allow_unused=True) if value.requires_grad else (None,)
+            )
+            said = f"{case} the output is right, but no gradient reaches `emb`: is something detached?"
+            require(found is not None and gap(found, slope) < 1e-3, said)
+    return "Three blocks with labkit's weights give labkit's output, and one that is new gives its shortcut."
+
+
+def _through(network: nn.Module, x: Tensor, emb: Tensor, case: str) -> Tensor:
+    """network(x, emb); what it stops with becomes a sentence."""
+    try:
+        value = network(x.clone(), emb.clone())
+    except NotImplementedError:
+        raise
+    except Exception as error:
+        told = f"x of shape {tuple(x.shape)} and emb of shape {tuple(emb.shape)}"
+        hint = " A scale (B, C) meets images (B, C, H, W) as scale[:, :, None, None]." if "size" in str(error) else ""
+        said = f"{case} your forward stopped with {type(error).__name__}: {error}. It was given {told}.{hint}"
+        raise NotRight(said) from error
+    require(isinstance(value, Tensor), f"{case} forward should return a tensor; it is {kind(value)}")
+    return value
+
+
+def _block_mistakes(block: ResidualBlock, x: Tensor, emb: Tensor) -> dict[str, Tensor]:
+    """What blocks with likely mistakes would give, by what is wrong with them."""
+    silu, first, second, skip = nn.functional.silu, block.norm_in, block.norm_out, block.shortcut(x)
+    scale, shift = block.scale_shift(silu(emb))[:, :, None, None].chunk(2, dim=1)
+    raw_scale, raw_shift = block.scale_shift(emb)[:, :, None, None].chunk(2, dim=1)
+    h = block.conv_in(silu(first(x)))
+    plain = block.conv_in(first(x))
+
+    def end(z: Tensor) -> Tensor:
+        return skip + block.conv_out(silu(z))
+
+    wrong = {
+        "the shortcut is missing: a residual block adds to its input": end(second(h) * (1 + scale) + shift) - skip,
+        "the scale multiplies, and nothing is left where it is 0: 1 + scale": end(second(h) * scale + shift),
+        "scale and shift have changed places: the first half scales": end(second(h) * (1 + shift) + scale),
+        "emb goes through silu before it becomes scale and shift": end(second(h) * (1 + raw_scale) + raw_shift),
+        "a silu is missing between the first norm and the first convolution": end(second(plain) * (1 + scale) + shift),
+        "a silu is missing before the last convolution": skip + block.conv_out(second(h) * (1 + scale) + shift),
+        "time and class are not heard: where are scale and shift?": end(second(h)),
+        "the second norm is missing: scale and shift act on normalised channels": end(h * (1 + scale) + shift),
+        "normalised after scale and shift, which takes most of them away again": end(second(h * (1 + scale) + shift)),
+        "the shift is scaled as well: scale first, then shift": end((second(h) + shift) * (1 + scale)),
+        "silu came first and the norm after it": skip
+        + block.conv_out(silu(second(block.conv_in(first(silu(x)))) * (1 + scale) + shift)),
+        "the first norm is missing": end(second(block.conv_in(silu(x))) * (1 + scale) + shift),
+        "the shift is missing": end(second(h) * (1 + scale)),
+        "the scale is missing": end(second(h) + shift),
+    }
+    return {sentence: value.detach() for sentence, value in wrong.items()}
 
 
 def depends_on_batch(answer: Callable) -> str:
@@ -58,9 +125,8 @@ def depends_on_batch(answer: Callable) -> str:
         with torch.random.fork_rng(devices=[]):
             return require_verdict(answer(network, x, t, y))
 
-    said = (
-        "it says True for a U-Net with GroupNorm, which normalises every image by itself. Is each output compared with "
-    )
+    said = "it says True for a U-Net with GroupNorm, which normalises every image by itself. Is each output compared "
+    said += "with "
     require(not ask(_small_unet(batch_norm=False)), said + "that of the same image, time and label?")
     normalised = _small_unet(batch_norm=True)
     seen = ask(normalised)
@@ -74,6 +140,16 @@ def depends_on_batch(answer: Callable) -> str:
          "as torch.allclose does"),
         (lambda x, t, y: x.cumsum(dim=0), True, "a network that adds to every sample all those before it. The first "
          "sample notices nothing: look at all of them"),
+        (lambda x, t, y: x.flip(0).cumsum(dim=0).flip(0), True, "a network that adds to every sample all those after "
+         "it. The last sample notices nothing: look at all of them"),
+        (lambda x, t, y: x + _only(2, x) * x.mean(), True, "a network in which only the sample in the middle notices "
+         "its company: look at all of them"),
+        (lambda x, t, y: x + 0.1 * x.roll(1, dims=0), True, "a network that adds its neighbour to every sample"),
+        (lambda x, t, y: x + (x - x.mean()).pow(3).mean() * (len(x) > 1), True, "a network that looks at how lopsided "
+         "the whole batch is"),
+        (lambda x, t, y: x + y.to(x.dtype).mean(), True, "a network that adds the mean label of the batch. Labels are "
+         "company as well: change them too, or leave the sample alone"),
+        (lambda x, t, y: x + 0.1 * len(x), True, "a network that counts its batch. Is any sample asked for alone?"),
         (lambda x, t, y: x * expand_t(1 + t - t.mean(), x), True, "a network that looks at the mean time of the batch. "
          "Times and labels are company as well: change them too, or leave the sample alone"),
     ):  # fmt: skip
@@ -81,30 +157,86 @@ def depends_on_batch(answer: Callable) -> str:
     return "GroupNorm lets every sample speak for itself, BatchNorm in training does not, and your test can tell."
 
 
-def power_average(answer: Callable) -> str:
-    """06.3: `(mean, theta, n, gamma)` to the mean after step n, where beta_n = (1 - 1/n)^(gamma + 1)."""
-    steps = 30
-    thetas = torch.randn(steps, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    k = torch.arange(1, steps + 1, dtype=torch.float64)[:, None]
-    for gamma in (2.5, 9.0, 0.0):
-        mean = torch.full((4,), 7.0, dtype=torch.float64)  # the first step must forget it
-        for n, theta in enumerate(thetas, start=1):
-            mean = answer(mean, theta, n, gamma)
-            require_like(mean, theta, f"the mean after step {n}")
-        powers = gamma + 1
-        truth = (((k / steps) ** powers - ((k - 1) / steps) ** powers) * thetas).sum(dim=0)
-        if gap(mean, truth) > 1e-6:
-            raise NotRight(_why_not(answer, gamma))
-    return "Thirty updates weigh step k by (k/N)^(gamma+1) - ((k-1)/N)^(gamma+1), and gamma = 0 is the plain mean."
+def _only(place: int, x: Tensor) -> Tensor:
+    """1 for one sample of a batch of five, 0 for the others; nothing for another batch."""
+    chosen = torch.zeros(len(x), dtype=x.dtype)
+    if len(x) == 5:
+        chosen[place] = 1
+    return expand_t(chosen, x)
+
+
+def plan(answer: Callable) -> str:
+    """06.3: `my_plan(budget)` in operations to `(network, batch_size, lr)`: a field on digits, and how to train it."""
+    network, batch_size, lr, steps = _planned(answer, SMALL)
+    price = operations(network)
+    run = f"with {SMALL:.2g} operations your plan takes {steps:,} steps of {batch_size} images"
+    run = f"{run} at {price / 1e6:.1f} million each"
+    fewer = "Smaller or coarser networks, and smaller batches, make them more"
+    require(steps >= FEWEST, f"{run}; nothing is learned in so few. {fewer}")
+    require(
+        steps <= MOST, f"{run}; the check takes at most {MOST:,}, so that you need not wait. A larger batch makes fewer"
+    )
+    larger = _planned(answer, LARGE)
+    said = f"with {LARGE:.2g} operations, with which the lesson goes on, it takes {larger[3]:,} steps of {larger[1]}"
+    require(larger[3] >= 10 * FEWEST, f"{said}: too few for a whole training. {fewer}")
+    try:
+        history = trained_within(SMALL, network, batch_size, lr)
+    except RuntimeError as error:
+        said = (
+            f"{run}, and at a learning rate of {lr:g} the training broke off: {str(error)[:80]}. Is the rate too high?"
+        )
+        raise NotRight(said) from error
+    loss = held_out(history.ema)
+    if not loss <= TARGET:
+        why = "Few steps: what would a smaller network, or a smaller batch, buy?"
+        if lr < 1e-3:
+            why = f"The learning rate {lr:g} is small for so short a training"
+        elif lr > 0.03:
+            why = f"The learning rate {lr:g} is large for AdamW"
+        elif steps > 400:
+            why = "There are steps enough: is there room enough in the network, and is the learning rate right?"
+        require(False, f"{run}. Held-out loss {loss:.3f}; the target is {TARGET}. {why}")
+    goes_on = f"With {LARGE:.2g} it takes {larger[3]:,} steps of {larger[1]}, which are not tried here."
+    return f"Held-out loss {loss:.3f} (target {TARGET}) after {steps:,} steps of {batch_size}. {goes_on}"
+
+
+def _planned(answer: Callable, budget: float) -> tuple[nn.Module, int, float, int]:
+    """A plan for a budget: network, batch size, learning rate, and the steps that it pays."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = answer(budget)
+    three = isinstance(made, tuple | list) and len(made) == 3
+    require(three, f"a plan is (network, batch_size, lr), such as (UNet(...), 64, 3e-3); it is {kind(made)}")
+    network, batch_size, lr = made
+    require(isinstance(network, nn.Module), f"the plan's network is {kind(network)}")
+    batch_size, lr = require_number(batch_size, "the batch size"), require_number(lr, "the learning rate")
+    right = batch_size == int(batch_size) and 1 <= batch_size <= 4096
+    require(right, f"the batch size should be a whole number from 1 to 4096; it is {batch_size:g}")
+    require(0 < lr <= 1, f"the learning rate should lie between 0 and 1; it is {lr:g}")
+    require(getattr(network, "null", None) == 10, "the network needs labels 0..9 and the null label 10: num_classes=10")
+    require(any(True for _ in network.parameters()), "the plan's network has no weights to train")
+    x, t, y = torch.zeros(2, 1, 32, 32), torch.zeros(2), torch.zeros(2, dtype=torch.int64)
+    try:
+        out = network(x, t, y)
+    except Exception as error:
+        raise NotRight(f"the network takes no digits x (B, 1, 32, 32) with t and y: {error}") from error
+    require(isinstance(out, Tensor) and out.shape == x.shape, "the network's output should be shaped like its pictures")
+    return network, int(batch_size), lr, steps_within(budget, network, int(batch_size))
 
 
 def noise_of_seeds(answer: Callable) -> str:
     """06.4: `(seeds, shape)` to one standard normal image a seed, the same in any company."""
     shape = (1, 8, 8)
     with torch.random.fork_rng(devices=[]):
-        before = torch.get_rng_state()
-        noise, again = answer([7, 8, 9], shape), answer([7, 8, 9], shape)
-        untouched = torch.get_rng_state().equal(before)
+        before, by_numpy, by_python = torch.get_rng_state(), str(numpy.random.get_state()), random.getstate()
+        kept = numpy.random.get_state()
+        try:
+            noise, again = answer([7, 8, 9], shape), answer([7, 8, 9], shape)
+            untouched = torch.get_rng_state().equal(before)
+            others = {"numpy": str(numpy.random.get_state()) == by_numpy, "Python": random.getstate() == by_python}
+        finally:
+            numpy.random.set_state(kept)
+            random.setstate(by_python)
         alone, turned, many = answer([8], shape), answer([9, 8], shape), answer(list(range(100, 164)), (1, 16, 16))
     for drawn, n, size in (
         (noise, 3, shape),
@@ -120,6 +252,9 @@ def noise_of_seeds(answer: Callable) -> str:
         "the seeds repeat, but torch's global random numbers are no longer where they were, and all that the notebook "
     )
     require(untouched, said + "draws later has changed. Draw from a torch.Generator() of your own")
+    for whose, still in others.items():
+        said = f"the seeds repeat, but {whose}'s global random numbers are no longer where they were"
+        require(still, f"{said}. Draw from a generator of your own")
     require(not noise[0].equal(noise[1]), "seeds 7 and 8 give the same noise")
     said = "seed 8 gives one image after seed 7 and another one by itself. One generator for the whole batch makes an "
     own = alone[0].equal(noise[1]) and turned.equal(noise[[2, 1]])
@@ -127,7 +262,25 @@ def noise_of_seeds(answer: Callable) -> str:
     mean, std = many.mean().item(), many.std().item()  # 16,384 values: standard errors .008 and .006
     said = f"the noise of 64 seeds has mean {mean:.2f} and standard deviation {std:.2f}; standard normal has 0 and 1"
     require(abs(mean) < 0.04 and abs(std - 1) < 0.03, said)
-    return "Image 8 is image 8, alone or in company, and nobody else's random numbers moved."
+    means, sizes = many.flatten(1).mean(1), many.flatten(1).std(1)  # of 256 values: they vary by 1/16 and 1/22
+    said = f"every image has the same mean (to {means.std():.0e}) or size (to {sizes.std():.0e})"
+    said += ": noise is not standardised, each image has its own by chance"
+    require(means.std().item() > 0.03 and sizes.std().item() > 0.02, said)
+    beyond = (many.abs() > 2).float().mean().item()  # of a normal number 4.6%
+    said = f"mean and standard deviation are right, but {beyond:.1%} of the values lie beyond 2; of normal ones 4.6% do"
+    require(abs(beyond - 0.0455) < 0.012, said)
+    flat = many.flatten(1)
+    same = (flat[:, None] == flat).all(2).sum().item() - len(flat)
+    require(same == 0, f"of 64 different seeds {same // 2} pairs give one and the same image: is the whole seed used?")
+    apart = torch.corrcoef(flat).triu(1).abs().max().item()
+    require(apart < 0.5, f"two images of different seeds are alike (correlation {apart:.2f}): are they independent?")
+    within = torch.corrcoef(many.transpose(0, 2).reshape(16, -1)).triu(1).abs().max().item()
+    require(within < 0.5, f"rows of one image are alike (correlation {within:.2f}): draw all of its numbers")
+    wide = answer([5, 1005, 65_541, 100_005], shape)  # alike modulo 1000, 2**16 and 10**5
+    require_like(wide, torch.zeros(4, *shape), "the noise of 4 seeds")
+    alike = any(wide[0].equal(other) for other in wide[1:])
+    require(not alike, "of the seeds 5, 1005, 65541 and 100005 two give the same noise: use the whole seed")
+    return "Image 8 is image 8, alone or in company, and no global random numbers moved: torch's, numpy's, Python's."
 
 
 def entropy_in_bits(answer: Callable) -> str:
@@ -151,16 +304,27 @@ def entropy_in_bits(answer: Callable) -> str:
             require(not nats, f"{said}, which is what natural logarithms (nats) give; bits need base 2")
             counted = abs(value - math.log2(len(digits.unique()))) < 1e-4
             require(not counted, f"{said}, log2 of the number of classes seen. Their shares count as well")
-            require(
-                False, f"{said}. Are the shares counts divided by the number of samples, and the logarithms to base 2?"
-            )
+            share = digits.bincount()[digits.bincount() > 0].double() / len(digits)
+            for sentence, wrong in {
+                "that is 2 to the power of the entropy, the number of equally frequent classes": 2**truth,
+                "that is the mean over the classes; entropy is a sum": truth / len(share),
+                "those are logarithms to base 10": truth * math.log10(2),
+                "the logarithms are not weighed by the shares": -share.log2().sum().item(),
+                "that is one minus the sum of squares, the Gini index: where is the logarithm?": 1
+                - (share**2).sum().item(),
+                "that is the number of classes seen": float(len(share)),
+                "that is divided by log2 10, the largest entropy": truth / math.log2(10),
+            }.items():
+                require(abs(value - wrong) > 1e-3, f"{said}: {sentence}")
+            why = "Are the shares counts divided by the number of samples, nothing added, and the logarithms to base 2?"
+            require(False, f"{said}. {why}")
     return "Zero for one class, 1 for two, log2 10 for all ten, and shares that are not equal lie below."
 
 
 CHECKS: dict[str, Callable[[Callable], str]] = {
-    "06.1": shape_table,
+    "06.1": residual_block,
     "06.2": depends_on_batch,
-    "06.3": power_average,
+    "06.3": plan,
     "06.4": noise_of_seeds,
     "06.5": entropy_in_bits,
 }
@@ -179,26 +343,3 @@ def _small_unet(*, batch_norm: bool) -> nn.Module:
                 if isinstance(child, nn.GroupNorm):
                     setattr(module, name, nn.BatchNorm2d(child.num_channels))
     return network.double().requires_grad_(False).train()
-
-
-def _why_not(answer: Callable, gamma: float) -> str:
-    """What is wrong with one update, from the weights that it gives to the new value and to the mean."""
-    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
-    ns = (2, 10, 100)
-    new = [float(answer(zero, one, n, gamma)) for n in ns]
-    old = [float(answer(one, zero, n, gamma)) for n in ns]
-
-    def like(weights: list[float], power: float) -> bool:
-        return all(abs(w - 1 + (1 - 1 / n) ** power) < 1e-6 for w, n in zip(weights, ns, strict=True))
-
-    total = old[1] + new[1]
-    case = f"for gamma = {gamma:g}"
-    if abs(total - 1) > 1e-6:
-        return f"{case} at n = 10 the old mean counts {old[1]:.3f} and the new value {new[1]:.3f}; they should sum to 1"
-    if abs(new[1] - new[2]) < 1e-6:
-        return f"{case} the new value counts {new[1]:.4f} at n = 10 and at n = 100 alike: let beta_n grow with n"
-    if like(old, gamma + 1):
-        return f"{case} mean and new value have changed places: the mean is what keeps beta_n"
-    if like(new, gamma):
-        return f"{case} the power is gamma; it should be gamma + 1 (with gamma = 0 every step counts alike)"
-    return f"{case} at n = 10 the new value should count {1 - 0.9 ** (gamma + 1):.4f}; in yours it counts {new[1]:.4f}"

@@ -196,7 +196,7 @@ def hands_in_one_time(step, x, n):
 
 
 RIGHT = {
-    "01.1": [euler_step],
+    "01.1": [euler_step, moves_in_place],
     "01.2": [euler_maruyama_step],
     "01.3": [cosine_velocity],
     "01.4": [drift],
@@ -212,7 +212,6 @@ WRONG = {
         (runs_backwards, "sign"),
         (returns_the_move, "starts from x"),
         (forgets_to_expand_the_length, r"in the line `return x .*` with RuntimeError: .*t of shape \(5,\).*expand_t"),
-        (moves_in_place, "changed its argument x in place"),
         (returns_nothing, "None"),
     ],
     "01.2": [
@@ -227,7 +226,7 @@ WRONG = {
     "01.3": [
         (forgets_the_chain_rule, "factor of pi/2"),
         (wrong_sign, "wrong sign"),
-        (forgets_to_divide_by_beta, "off by"),
+        (forgets_to_divide_by_beta, "is not divided by beta_t"),
         (forgets_the_noise, "part of the noise is missing"),
         (forgets_to_expand_t, "expand_t"),
     ],

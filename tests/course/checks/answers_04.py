@@ -1,8 +1,14 @@
 """Right and known-wrong answers to the exercises of lesson 04."""
 
+from functools import partial, reduce
 from itertools import pairwise
 
+import numpy as np
 import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from labkit.flow.guidance import guided
+from labkit.flow.solvers import euler, heun, midpoint, simulate
 
 
 def one_epoch(z, y, batch_size, generator):
@@ -41,6 +47,110 @@ def with_replacement(z, y, batch_size, generator):
 def remainder_kept(z, y, batch_size, generator):
     for chosen in torch.randperm(len(z), generator=generator).split(batch_size):
         yield z[chosen], y[chosen]
+
+
+def in_the_order_of(draw):
+    """An epoch whose order `draw(n, batch_size, generator)` decides."""
+
+    def epoch(z, y, batch_size, generator):
+        order = draw(len(z), batch_size, generator)
+        return [(z[part], y[part]) for part in order.split(batch_size) if len(part) == batch_size]
+
+    return epoch
+
+
+def permutation(n, size, generator):
+    return torch.randperm(n, generator=generator)
+
+
+def by_sorting(n, size, generator):
+    return torch.rand(n, generator=generator).argsort()
+
+
+def without_replacement(n, size, generator):
+    return torch.multinomial(torch.ones(n), n, generator=generator)
+
+
+def by_numpy(n, size, generator):
+    return torch.from_numpy(np.random.default_rng(generator.initial_seed()).permutation(n))
+
+
+def by_swaps(n, size, generator):  # Fisher and Yates
+    order = torch.arange(n)
+    for i in range(n - 1, 0, -1):
+        j = int(torch.randint(i + 1, (1,), generator=generator))
+        order[[i, j]] = order[[j, i]]
+    return order
+
+
+def rotated(n, size, generator):
+    return torch.arange(n).roll(int(torch.randint(n, (1,), generator=generator)))
+
+
+def order_of_batches(n, size, generator):
+    firsts = torch.randperm(n // size, generator=generator) * size
+    return (firsts[:, None] + torch.arange(size)).flatten()
+
+
+def rotated_batches(n, size, generator):
+    whole = order_of_batches(n, size, generator)
+    return (whole + int(torch.randint(n, (1,), generator=generator))) % n
+
+
+def within_batches(n, size, generator):
+    shift = int(torch.randint(n, (1,), generator=generator))
+    parts = [torch.randperm(len(part), generator=generator) + part[0] for part in torch.arange(n).split(size)]
+    return (torch.cat(parts) + shift) % n
+
+
+def same_remainder(n, size, generator):
+    return torch.randperm(n // size * size, generator=generator)
+
+
+def half_by_half(n, size, generator):
+    parts = torch.randperm(n // 2, generator=generator), n // 2 + torch.randperm(n - n // 2, generator=generator)
+    return torch.cat(parts)
+
+
+def rotated_apart(n, size, generator):  # no neighbours are left, but it is a rotation all the same
+    return torch.arange(n) * 37 % n + 0 * int(torch.randint(n, (1,), generator=generator))
+
+
+def strided_rotation(n, size, generator):
+    return (torch.arange(n) * 37 + int(torch.randint(n, (1,), generator=generator))) % n
+
+
+def loader(z, y, batch_size, generator):
+    yield from DataLoader(TensorDataset(z, y), batch_size, shuffle=True, drop_last=True, generator=generator)
+
+
+def index_by_index(z, y, batch_size, generator):
+    left = torch.randperm(len(z), generator=generator).tolist()
+    while len(left) >= batch_size:
+        chosen = [left.pop() for _ in range(batch_size)]
+        yield torch.stack([z[k] for k in chosen]), torch.stack([y[k] for k in chosen])
+
+
+def reshaped(z, y, batch_size, generator):
+    chosen = torch.randperm(len(z), generator=generator)[: len(z) // batch_size * batch_size].view(-1, batch_size)
+    return zip(z[chosen], y[chosen], strict=True)
+
+
+class Epoch:
+    def __call__(self, z, y, batch_size, generator):
+        order = torch.randperm(len(z), generator=generator)
+        z, y = torch.index_select(z, 0, order), torch.index_select(y, 0, order)
+        stops = range(batch_size, len(z) + 1, batch_size)
+        return ((z[stop - batch_size : stop], y[stop - batch_size : stop]) for stop in stops)
+
+
+def always_seed_zero(z, y, batch_size, generator):
+    return one_epoch(z, y, batch_size, torch.Generator().manual_seed(0))
+
+
+def other_points(z, y, batch_size, generator):
+    for points, labels in one_epoch(z, y, batch_size, generator):
+        yield points + 0.5, labels
 
 
 def global_randomness(z, y, batch_size, generator):
@@ -130,66 +240,353 @@ def raw_exponentials(fields, log_p, p_y):
     return ((joint / joint.sum(dim=0))[:, :, None] * fields).sum(dim=0)
 
 
-def class_gradient(exact, x, t, y):
-    return exact.score(x, t, y) - exact.score(x, t)
+def euler_walk(move):
+    """Euler's method whose step is `move(model, x, y, t, t_next, x_0)`."""
+
+    def sample(model, y, x_0, ts):
+        x = x_0
+        for t, t_next in pairwise(ts):
+            x = move(model, x, y, t, t_next, x_0)
+        return x
+
+    return sample
 
 
-def sign_swapped(exact, x, t, y):
-    return exact.score(x, t) - exact.score(x, t, y)
+def slope(model, x, t, y):
+    return model(x, t.expand(len(x)), y)
 
 
-def without_the_log(exact, x, t, y):
-    x = x.requires_grad_(True)
-    p = exact.class_logits(x, t).exp().gather(1, y[:, None]).sum()
-    return torch.autograd.grad(p, x)[0]
+def part_by_part(model, y, x_0, ts):
+    parts = zip(y.split(200), x_0.split(200), strict=True)
+    return torch.cat([sample_class(model, *part, ts) for part in parts])
 
 
-def only_the_class(exact, x, t, y):
-    return exact.score(x, t, y)
+def folded(model, y, x_0, ts):
+    def step(x, k):
+        return torch.add(x, model(x, torch.full((len(x),), float(ts[k])), y), alpha=float(ts[k + 1] - ts[k]))
+
+    return reduce(step, range(len(ts) - 1), x_0)
 
 
-def velocities_for_scores(exact, x, t, y):
-    return exact.velocity(x, t, y) - exact.velocity(x, t)
+def through_numpy(model, y, x_0, ts):
+    x = x_0.numpy()
+    for t, dt in zip(ts[:-1].numpy(), np.diff(ts.numpy()), strict=True):
+        x = x + dt * model(torch.from_numpy(x), torch.full((len(x),), float(t)), y).numpy()
+    return torch.from_numpy(x)
 
 
-def shuffle_labels(y, generator):
-    return y[torch.randperm(len(y), generator=generator)]
+def by_labkit(model, y, x_0, ts):
+    return simulate(euler(lambda x, t: model(x, t, y)), x_0, ts)
 
 
-def shuffles_in_place(y, generator):
-    y[:] = y[torch.randperm(len(y), generator=generator)]
-    return y
+class Sampler:
+    def __call__(self, model, y, x_0, ts):
+        way = [x_0]
+        for k, dt in enumerate(ts.diff()):
+            way.append(way[-1] + dt * slope(model, way[-1], ts[k], y))
+        return way[-1]
 
 
-def draws_new_labels(y, generator):
-    return torch.randint(int(y.max()) + 1, y.shape, generator=generator)
+def with_a_rate(rate, model, y, x_0, ts):
+    x, times = x_0, ts.unsqueeze(1).repeat(1, len(x_0))
+    for t, t_next in pairwise(times):
+        x = x + rate * (t_next - t)[:, None] * model(x, t, y)
+    return x
 
 
-def renames_classes(y, generator):
-    return torch.randperm(int(y.max()) + 1, generator=generator)[y]
+def by_midpoints(model, y, x_0, ts):
+    return simulate(midpoint(lambda x, t: model(x, t, y)), x_0, ts)
 
 
-def renames_classes_as_common(y, generator):
-    # Renames only where the counts stay as they are, so that only the table of old and new labels gives it away.
-    renamed = renames_classes(y, generator)
-    return renamed if y.bincount().equal(renamed.bincount()) else shuffle_labels(y, generator)
+def from_fresh_noise(model, y, x_0, ts):
+    return sample_class(model, y, x_0.flip(0), ts)
 
 
-def moves_by_one(y, generator):
-    return y.roll(1)
+def one_long_step(model, y, x_0, ts):
+    return x_0 + (ts[-1] - ts[0]) * slope(model, x_0, ts[0], y)
 
 
-def ignores_the_generator(y, generator):
-    return y[torch.randperm(len(y))]
+def only_the_way(model, y, x_0, ts):
+    return sample_class(model, y, x_0, ts) - x_0
+
+
+def weighed(weights):
+    """Fields weighed by `weights(log_p, p(y) as a column)`."""
+    return lambda fields, log_p, p_y: (weights(log_p, p_y[:, None])[:, :, None] * fields).sum(0)
+
+
+def combine_by_einsum(fields, log_p, p_y):
+    return torch.einsum("kb,kbd->bd", (log_p + p_y.log()[:, None]).softmax(0), fields)
+
+
+def combine_in_loops(fields, log_p, p_y):
+    rows = []
+    for b in range(fields.shape[1]):
+        joint = [log_p[k, b] + torch.log(p_y[k]) for k in range(len(p_y))]
+        top = max(joint)
+        parts = [torch.exp(value - top) for value in joint]
+        rows.append(sum(part * fields[k, b] for k, part in enumerate(parts)) / sum(parts))
+    return torch.stack(rows)
+
+
+def combine_in_numpy(fields, log_p, p_y):
+    joint = log_p.numpy() + np.log(p_y.numpy())[:, None]
+    weights = np.exp(joint - joint.max(axis=0))
+    return torch.from_numpy(((weights / weights.sum(0))[..., None] * fields.numpy()).sum(0))
+
+
+def combine_by_normaliser(fields, log_p, p_y):
+    joint = log_p + p_y.log().unsqueeze(-1)
+    return ((joint - torch.logsumexp(joint, 0)).exp().unsqueeze(-1) * fields).sum(dim=0)
+
+
+def combine_in_float32(fields, log_p, p_y):
+    return combine(fields.float(), log_p.float(), p_y.float())
+
+
+def combine_in_place(fields, log_p, p_y):
+    log_p += p_y.log()[:, None]
+    fields *= log_p.softmax(0)[:, :, None]
+    return fields.sum(0)
+
+
+def combine_by_matrix(fields, log_p, p_y):
+    weights = (log_p + p_y.log()[:, None]).softmax(0).T[:, None]  # (B, 1, K)
+    return (weights @ fields.transpose(0, 1))[:, 0]
+
+
+def combine_by_categorical(fields, log_p, p_y):
+    probs = torch.distributions.Categorical(logits=(log_p + p_y.log()[:, None]).T).probs
+    return (probs.T[..., None] * fields).sum(0)
+
+
+class Tower:
+    def __call__(self, fields, log_p, p_y):
+        first, *others = range(len(p_y))
+        ratios = [(log_p[k] - log_p[first]).exp() * p_y[k] / p_y[first] for k in others]
+        far = torch.stack([log_p[k] + p_y[k].log() for k in range(len(p_y))])
+        return combine(fields, far - far.mean(0), torch.ones_like(p_y)) if ratios else fields[0]
+
+
+def nan_to_zero(fields, log_p, p_y):
+    return raw_exponentials(fields, log_p, p_y).nan_to_num()
+
+
+def a_little_below(fields, log_p, p_y):
+    joint = log_p.exp() * p_y[:, None]
+    return ((joint / (joint.sum(dim=0) + 1e-12))[:, :, None] * fields).sum(dim=0)
+
+
+def averaged_classes(fields, log_p, p_y):
+    return combine(fields, log_p, p_y) / len(fields)
+
+
+def most_probable(fields, log_p, p_y):
+    return fields[(log_p + p_y.log()[:, None]).argmax(0), torch.arange(fields.shape[1])]
+
+
+def column(t):
+    return t[:, None]
+
+
+def class_gradient(velocity, x, t, y):
+    return column(t / (1 - t)) * (velocity(x, t, y) - velocity(x, t))
+
+
+def gradient(f):
+    """An answer from u(x|y), u(x), t as a column."""
+    return lambda velocity, x, t, y: f(velocity(x, t, y), velocity(x, t), column(t))
+
+
+def gradient_through_scores(velocity, x, t, y):
+    def score(u):
+        return (column(t) * u - x) / column(1 - t)
+
+    return score(velocity(x, t, y)) - score(velocity(x, t))
+
+
+def gradient_in_loops(velocity, x, t, y):
+    rows = []
+    for k in range(len(x)):
+        part = slice(k, k + 1)
+        rows.append((velocity(x[part], t[part], y[part]) - velocity(x[part], t[part]))[0] / ((1 - t[k]) / t[k]))
+    return torch.stack(rows)
+
+
+def gradient_in_numpy(velocity, x, t, y):
+    apart = velocity(x, t, y).numpy() - velocity(x, t).numpy()
+    return torch.from_numpy(apart * (t.numpy() / (1 - t.numpy()))[:, None])
+
+
+def gradient_in_place(velocity, x, t, y):
+    x.copy_(velocity(x, t, y) - velocity(x, t))
+    return x.mul_(column(t)).div_(1 - column(t))
+
+
+class Gradient:
+    def __call__(self, velocity, x, t, y):
+        b_t = (1 - t) / t
+        return torch.einsum("b,bd->bd", 1 / b_t, velocity(x, t, y) - velocity(x, t))
+
+
+def scaled_gradient(factor, velocity, x, t, y):
+    return torch.sub(velocity(x, t, y), velocity(x, t)).mul(factor * column(t) / (1 - column(t)))
+
+
+def gradient_without_the_label(velocity, x, t, y):
+    return class_gradient(lambda x, t, y=None: velocity(x, t), x, t, y)
+
+
+def gradient_of_the_first_label(velocity, x, t, y):
+    return class_gradient(velocity, x, t, y[:1].expand(len(y)))
+
+
+def gradient_at_half_time(velocity, x, t, y):
+    return class_gradient(velocity, x, torch.full_like(t, 0.5), y)
+
+
+def guided_by(combination, step="midpoint"):
+    """A sampler whose velocity is `combination(u_0, u_y, w)`."""
+
+    def sampler(model, y, null, w, x_0, steps):
+        def u(x, t):
+            t = torch.full((len(x),), float(t), dtype=x.dtype)
+            return combination(model(x, t, torch.full_like(y, null)), model(x, t, y), w)
+
+        x, h = x_0, 1 / steps
+        for k in range(steps):
+            t = k * h
+            if step == "euler":
+                x = x + h * u(x, t)
+            elif step == "heun":
+                first = u(x, t)
+                x = x + h / 2 * (first + u(x + h * first, t + h))
+            else:
+                x = x + h * u(x + h / 2 * u(x, t), t + h / 2)
+        return x
+
+    return sampler
+
+
+def plain(u_0, u_y, w):
+    return (1 - w) * u_0 + w * u_y
+
+
+my_guided_sampler = guided_by(plain)
+
+
+def of_labkit(step, model, y, null, w, x_0, steps):
+    return simulate(step(guided(model, y, w, null)), x_0, torch.linspace(0, 1, steps + 1))
+
+
+def doubled_batch(model, y, null, w, x_0, steps):
+    labels = torch.cat((torch.zeros_like(y) + null, y))
+
+    def u(x, t):
+        both = model(torch.cat((x, x)), x.new_full((2 * len(x),), t), labels)
+        return torch.lerp(*both.chunk(2), weight=float(w))
+
+    x = x_0.clone()
+    for k in range(steps):
+        x += u(x + u(x, k / steps) / (2 * steps), (k + 0.5) / steps) / steps
+    return x
+
+
+def sampled_part_by_part(model, y, null, w, x_0, steps):
+    parts = zip(y.chunk(3), x_0.chunk(3), strict=True)
+    return torch.cat([my_guided_sampler(model, labels, null, w, x, steps) for labels, x in parts])
+
+
+def sampled_in_place(model, y, null, w, x_0, steps):
+    x_0.copy_(my_guided_sampler(model, y, null, w, x_0, steps))
+    return x_0
+
+
+def in_float64(model, y, null, w, x_0, steps):
+    return my_guided_sampler(lambda x, t, y: model(x.float(), t.float(), y).double(), y, null, w, x_0.double(), steps)
+
+
+def two_steps_of_adams(model, y, null, w, x_0, steps):
+    x, before, h = x_0, None, 1 / steps
+    for k in range(steps):
+        t = torch.full((len(x),), k * h)
+        now = plain(model(x, t, torch.full_like(y, null)), model(x, t, y), w)
+        if before is None:
+            middle = torch.full((len(x),), h / 2)
+            half = x + h / 2 * now
+            x, before = x + h * plain(model(half, middle, torch.full_like(y, null)), model(half, middle, y), w), now
+        else:
+            x, before = x + h * (1.5 * now - 0.5 * before), now
+    return x
+
+
+class Guided:
+    def __init__(self, step):
+        self.step = step
+
+    def __call__(self, *given):
+        return of_labkit(self.step, *given)
+
+
+def fixed_steps(model, y, null, w, x_0, steps):
+    return my_guided_sampler(model, y, null, w, x_0, 20)
+
+
+def twice_the_steps(model, y, null, w, x_0, steps):
+    return my_guided_sampler(model, y, null, w, x_0, 2 * steps)
+
+
+def null_of_the_lesson(model, y, null, w, x_0, steps):
+    return my_guided_sampler(model, y, 3, w, x_0, steps)
+
+
+def one_label(model, y, null, w, x_0, steps):
+    return my_guided_sampler(model, y[:1].expand(len(y)), null, w, x_0, steps)
+
+
+def from_other_noise(model, y, null, w, x_0, steps):
+    return my_guided_sampler(model, y, null, w, x_0.roll(1, 0), steps)
+
+
+def until_the_last_step(model, y, null, w, x_0, steps):
+    def early(x, t, label):
+        return torch.where(t.reshape(-1, *[1] * (x.ndim - 1)) < 1 - 1 / steps, model(x, t, label), 0)
+
+    return my_guided_sampler(early, y, null, w, x_0, steps)
+
+
+def noise_back(model, y, null, w, x_0, steps):
+    return x_0
 
 
 RIGHT = {
-    "04.1": [one_epoch],
-    "04.2": [sample_class],
-    "04.3": [combine],
-    "04.4": [class_gradient],
-    "04.5": [shuffle_labels],
-}
+    "04.1": [
+        one_epoch, loader, index_by_index, reshaped, Epoch(),
+        *map(in_the_order_of, (permutation, by_sorting, without_replacement, by_numpy, by_swaps)),
+    ],
+    "04.2": [
+        sample_class, in_place, part_by_part, folded, through_numpy, by_labkit, Sampler(), partial(with_a_rate, 1.0),
+        euler_walk(lambda model, x, y, t, t_next, x_0: torch.lerp(x, x + slope(model, x, t, y), t_next - t)),
+        euler_walk(lambda model, x, y, t, t_next, x_0: x - (t - t_next) * slope(model, x, t, y)),
+    ],
+    "04.3": [
+        combine, combine_by_einsum, combine_in_loops, combine_in_numpy, combine_by_normaliser, combine_in_float32,
+        combine_in_place, combine_by_matrix, combine_by_categorical, Tower(),
+        weighed(lambda log_p, p_y: torch.exp(torch.log_softmax(log_p + p_y.log(), dim=0))),
+    ],
+    "04.4": [
+        class_gradient, gradient_through_scores, gradient_in_loops, gradient_in_numpy, gradient_in_place, Gradient(),
+        partial(scaled_gradient, 1.0), gradient(lambda u_y, u, t: (u_y - u) / ((1 - t) / t)),
+        gradient(lambda u_y, u, t: (t * u_y - t * u) / (1 - t)),
+        gradient(lambda u_y, u, t: (t.float() / (1 - t.float())) * (u_y.float() - u.float())),
+    ],
+    "04.5": [
+        my_guided_sampler, guided_by(lambda u_0, u_y, w: u_0 + w * (u_y - u_0)), guided_by(plain, "heun"),
+        doubled_batch, guided_by(lambda u_0, u_y, w: u_y + (w - 1) * (u_y - u_0)), sampled_in_place, in_float64,
+        two_steps_of_adams,
+        partial(of_labkit, midpoint), Guided(heun), sampled_part_by_part,
+    ],
+}  # fmt: skip
 
 WRONG = {
     "04.1": [
@@ -199,38 +596,94 @@ WRONG = {
         (with_replacement, r"repetitions of others"),
         (remainder_kept, r"yours are 11. The remainder is dropped"),
         (global_randomness, r"draw from `generator`, and from it alone"),
+        (always_seed_zero, r"draw from `generator`, and from it alone"),
         (returns_nothing, r"should yield batches .*None: is a `return` missing"),
+        (other_points, r"z itself should come, in another order"),
+        (in_the_order_of(rotated), r"share a batch; .* Is the whole order drawn"),
+        (in_the_order_of(order_of_batches), r"never come: the remainder"),
+        (in_the_order_of(rotated_batches), r"share a batch"),
+        (in_the_order_of(within_batches), r"share a batch"),
+        (in_the_order_of(same_remainder), r"the pairs 100, 101, 102 of 103 never come"),
+        (in_the_order_of(half_by_half), r"share a batch"),
+        (in_the_order_of(rotated_apart), r"draw from `generator`|another seed another"),
+        (in_the_order_of(strided_rotation), r"share a batch|beside a neighbour"),
     ],
     "04.2": [
         (one_update_too_few, r"6 times make 5 updates, .* called 4 times"),
-        (label_forgotten, r"not always called with the labels y"),
-        (in_place, r"changed its argument (x_0|y) in place"),
+        (label_forgotten, r"not always told the labels"),
         (slope_at_the_end, r"where a step begins; it is taken at the ends"),
-        (equal_steps, r"not evenly spaced"),
+        (equal_steps, r"not evenly spaced: each step has its own dt"),
         (backwards, r"went backwards"),
         (one_time_for_all, r"t, of which .* should have shape \(12,\); it has \(\)"),
         (returns_nothing, r"is a `return` missing"),
+        (
+            euler_walk(lambda model, x, y, t, t_next, x_0: x + (t_next - t) * slope(model, x_0, t, y)),
+            "always taken at x_0",
+        ),
+        (euler_walk(lambda model, x, y, t, t_next, x_0: x_0 + (t_next - t) * slope(model, x, t, y)), "not added up"),
+        (
+            euler_walk(lambda model, x, y, t, t_next, x_0: x + (t_next - t) * slope(model, x, 0 * t, y)),
+            "always that of the first time",
+        ),
+        (
+            euler_walk(lambda model, x, y, t, t_next, x_0: x + t_next * slope(model, x, t, y)),
+            "dt is the difference of two times",
+        ),
+        (
+            euler_walk(lambda model, x, y, t, t_next, x_0: x + (t_next - t) * slope(model, x, t, y[:1].expand(len(x)))),
+            "told the first label",
+        ),
+        (by_midpoints, r"6 times make 5 updates, .* called 10 times"),
+        (from_fresh_noise, "first slope is not taken at x_0"),
+        (one_long_step, r"5 updates, one evaluation each; the model was called 1 times"),
+        (only_the_way, "add it to x_0"),
     ],
     "04.3": [
         (prior_weights, r"the weights are p\(y\)"),
-        (equal_weights, r"not the unconditional field"),
+        (equal_weights, r"all classes weigh the same"),
         (prior_forgotten, r"p\(y\) is missing"),
         (not_normalised, r"do not sum to 1"),
         (wrong_axis, r"normalised over points"),
         (raw_exponentials, r"inf or NaN far away"),
+        (nan_to_zero, r"exactly 0 at .* far away .* nan_to_num, only hides that"),
+        (a_little_below, r"near the data: the answer is off|exactly 0 at"),
+        (averaged_classes, r"averaged, not summed"),
+        (most_probable, r"only the most probable class"),
+        (weighed(lambda log_p, p_y: (log_p + p_y).softmax(0)), r"add its logarithm"),
+        (weighed(lambda log_p, p_y: (log_p + 2 * p_y.log()).softmax(0)), r"p\(y\) counts twice"),
+        (weighed(lambda log_p, p_y: log_p.softmax(0) * p_y), r"normalised before p\(y\) comes in"),
+        (weighed(lambda log_p, p_y: p_y * log_p / (p_y * log_p).sum(0)), r"logarithms were taken for probabilities"),
+        (weighed(lambda log_p, p_y: (log_p + p_y.log()).clamp(min=-50).softmax(0)), r"far away from all data"),
     ],
     "04.4": [
-        (sign_swapped, r"right up to its sign"),
-        (without_the_log, r"gradient of p_t\(y\|x\) itself"),
-        (only_the_class, r"score of p_t\(x\) is still missing"),
-        (velocities_for_scores, r"off by .* Autograd of the exact"),
+        (gradient(lambda u_y, u, t: t / (1 - t) * (u - u_y)), r"right up to its sign"),
+        (gradient(lambda u_y, u, t: u_y - u), r"b_t times too much"),
+        (gradient(lambda u_y, u, t: (1 - t) / t * (u_y - u)), r"multiplied by b_t where it should be divided"),
+        (gradient(lambda u_y, u, t: (u_y - u) / (1 - t)), r"only 1 - t was divided by"),
+        (gradient(lambda u_y, u, t: t * (u_y - u)), r"only multiplied by t"),
+        (gradient(lambda u_y, u, t: u_y), r"velocity of the class alone"),
+        (gradient(lambda u_y, u, t: u), r"unconditional velocity"),
+        (gradient_without_the_label, r"the difference is 0"),
+        (gradient_of_the_first_label, r"off by .* Autograd of the exact"),
+        (gradient_at_half_time, r"off by .* Autograd of the exact"),
+        (gradient(lambda u_y, u, t: (u_y - u).norm(dim=1, keepdim=True)), r"should have shape \(100, 2\)"),
+        (lambda velocity, x, t, y: (t * velocity(x, t, y) - x) / (1 - t), r"stopped in the line"),
+        (returns_nothing, r"is a `return` missing"),
     ],
     "04.5": [
-        (shuffles_in_place, r"changed its argument (x_0|y) in place"),
-        (draws_new_labels, r"classes had .* and now have"),
-        (renames_classes, r"classes had .* and now have"),
-        (renames_classes_as_common, r"still tell the old ones"),
-        (moves_by_one, r"still tell the old ones"),
-        (ignores_the_generator, r"draw the permutation from `generator`"),
+        (guided_by(plain, "euler"), r"the target is a quarter of Euler's"),
+        (guided_by(lambda u_0, u_y, w: (1 + w) * u_y - w * u_0), r"counts from the conditional field"),
+        (guided_by(lambda u_0, u_y, w: (1 - w) * u_y + w * u_0), r"w = 1: these are the points of w = 0"),
+        (guided_by(lambda u_0, u_y, w: u_y), r"w = 0: these are the points of w = 1"),
+        (guided_by(lambda u_0, u_y, w: u_0), r"w = 1: these are the points of w = 0"),
+        (guided_by(lambda u_0, u_y, w: w * u_y), r"w = 0: "),
+        (fixed_steps, r"are `steps` really the steps"),
+        (twice_the_steps, r"160 evaluations a point in 20 steps; at most 80"),
+        (null_of_the_lesson, r"is `null` the one that is given"),
+        (one_label, r"w = 1: "),
+        (from_other_noise, r"not x_0: start from the noise given"),
+        (until_the_last_step, r"from those of a tight solve"),
+        (noise_back, r"the model was never asked"),
+        (returns_nothing, r"is a `return` missing"),
     ],
-}
+}  # fmt: skip

@@ -1,66 +1,17 @@
 """Right and wrong answers to the exercises of lesson 06."""
 
 import math
+import random
+from functools import partial
 
+import numpy as np
 import torch
+from torch import nn
+from torch.nn.functional import silu
+
+from labkit.nn.unet import ResidualBlock, UNet, group_norm, zeroed
 
 _made_once = torch.Generator().manual_seed(7)
-
-
-def shape_table(size, widths, patch, *, stem_side=None, narrow=True, middle=3, up=None, with_stem=True, pixels=None):
-    side = stem_side or size // patch
-    top = side
-    shapes = [(widths[0], side, side)]
-    for depth, width in enumerate(widths):
-        if depth:
-            side //= 2
-            shapes.append((widths[depth - 1] if narrow else width, side, side))
-        shapes.append((width, side, side))
-    shapes += [(widths[-1], side, side)] * middle
-    for width in up or reversed(widths):
-        shapes.append((width, side, side))
-        side *= 2
-    return [*shapes, ((1 + with_stem) * widths[0], top, top), (pixels or patch**2, top, top)]
-
-
-def forgets_the_patches(size, widths, patch):
-    return shape_table(size, widths, patch, stem_side=size)
-
-
-def widens_when_it_halves_the_grid(size, widths, patch):
-    return shape_table(size, widths, patch, narrow=False)
-
-
-def one_part_in_the_middle(size, widths, patch):
-    return shape_table(size, widths, patch, middle=1)
-
-
-def goes_up_in_the_order_of_the_way_down(size, widths, patch):
-    return shape_table(size, widths, patch, up=widths)
-
-
-def head_without_the_stem(size, widths, patch):
-    return shape_table(size, widths, patch, with_stem=False)
-
-
-def one_pixel_a_position(size, widths, patch):
-    return shape_table(size, widths, patch, pixels=1)
-
-
-def stops_before_the_head(size, widths, patch):
-    return shape_table(size, widths, patch)[:-2]
-
-
-def with_a_line_for_the_output(size, widths, patch):
-    return [*shape_table(size, widths, patch), (1, size, size)]
-
-
-def with_the_batch(size, widths, patch):
-    return [(5, *shape) for shape in shape_table(size, widths, patch)]
-
-
-def knows_the_lesson_by_heart(size, widths, patch):
-    return shape_table(32, (32, 64, 96), 2)
 
 
 def no_answer(*_):
@@ -113,39 +64,6 @@ def only_other_pictures(network, x, t, y):
 
 def always(network, x, t, y):
     return True
-
-
-def power_average(mean, theta, n, gamma):
-    beta = (1 - 1 / n) ** (gamma + 1)
-    return beta * mean + (1 - beta) * theta
-
-
-def in_place(mean, theta, n, gamma):
-    return mean.lerp_(theta, 1 - (1 - 1 / n) ** (gamma + 1))
-
-
-def constant_decay(mean, theta, n, gamma):
-    return theta if n == 1 else 0.9 * mean + 0.1 * theta
-
-
-def changed_places(mean, theta, n, gamma):
-    return power_average(theta, mean, n, gamma)
-
-
-def power_gamma(mean, theta, n, gamma):
-    return power_average(mean, theta, n, gamma - 1)
-
-
-def counts_from_two(mean, theta, n, gamma):
-    return power_average(mean, theta, n + 1, gamma)
-
-
-def counts_from_zero(mean, theta, n, gamma):
-    return power_average(mean, theta, n - 1, gamma)
-
-
-def adds_without_keeping(mean, theta, n, gamma):
-    return mean + (1 - (1 - 1 / n) ** (gamma + 1)) * theta
 
 
 def noise_of_seeds(seeds, shape):
@@ -218,63 +136,511 @@ def counts_for_shares(digits):
     return (share * share.log2()).sum().item()
 
 
+def block_of(forward):
+    """A class of blocks whose forward is `forward(self, x, emb)`."""
+    return type("MyBlock", (ResidualBlock,), {"forward": forward})
+
+
+def scale_and_shift(block, emb):
+    return block.scale_shift(silu(emb))[:, :, None, None].chunk(2, dim=1)
+
+
+def as_in_the_lesson(self, x, emb):
+    h = self.conv_in(silu(self.norm_in(x)))
+    scale, shift = scale_and_shift(self, emb)
+    return self.shortcut(x) + self.conv_out(silu(self.norm_out(h) * (1 + scale) + shift))
+
+
+def by_halves(self, x, emb):
+    both = self.scale_shift(emb * emb.sigmoid())
+    half = both.shape[1] // 2
+    h = self.norm_out(self.conv_in(nn.SiLU()(self.norm_in(x))))
+    h = h + h * both[:, :half].unsqueeze(-1).unsqueeze(-1) + both[:, half:].unsqueeze(-1).unsqueeze(-1)
+    return self.conv_out(nn.SiLU()(h)).add(self.shortcut(x))
+
+
+def by_einsum(self, x, emb):
+    scale, shift = self.scale_shift(silu(emb)).chunk(2, dim=1)
+    h = self.norm_out(self.conv_in(silu(self.norm_in(x))))
+    h = torch.einsum("bchw,bc->bchw", h, 1 + scale) + shift.reshape(*shift.shape, 1, 1)
+    return self.shortcut(x) + self.conv_out(silu(h))
+
+
+def by_addcmul(self, x, emb):
+    scale, shift = scale_and_shift(self, emb)
+    h = self.norm_out(self.conv_in(silu(self.norm_in(x))))
+    return torch.add(self.shortcut(x), self.conv_out(silu(torch.addcmul(shift, h, scale + 1))))
+
+
+def image_by_image(self, x, emb):
+    return torch.cat([as_in_the_lesson(self, x[k : k + 1], emb[k : k + 1]) for k in range(len(x))])
+
+
+def in_place_after_the_convolution(self, x, emb):
+    scale, shift = scale_and_shift(self, emb)
+    h = self.norm_out(self.conv_in(silu(self.norm_in(x)))) * (1 + scale)
+    h += shift
+    out = self.conv_out(silu(h))
+    out += self.shortcut(x)
+    return out
+
+
+def in_float64(self, x, emb):
+    block = self.double()
+    return as_in_the_lesson(block, x.double(), emb.double()).float()
+
+
+def by_functional(self, x, emb):
+    group = partial(nn.functional.group_norm, num_groups=self.norm_in.num_groups)
+    h = self.conv_in(silu(group(x, weight=self.norm_in.weight, bias=self.norm_in.bias, eps=self.norm_in.eps)))
+    scale, shift = scale_and_shift(self, emb)
+    return self.shortcut(x) + self.conv_out(silu(self.norm_out(h) * scale + self.norm_out(h) + shift))
+
+
+class Written(nn.Module):
+    def __init__(self, channels_in, channels_out, emb_dim):
+        super().__init__()
+        self.norm_in, self.norm_out = group_norm(channels_in), group_norm(channels_out)
+        self.conv_in = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.conv_out = zeroed(nn.Conv2d(channels_out, channels_out, 3, padding=1))
+        self.scale_shift = nn.Linear(emb_dim, 2 * channels_out)
+        self.shortcut = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else nn.Identity()
+
+    def forward(self, x, emb):
+        return as_in_the_lesson(self, x, emb)
+
+
+def made_by_a_function(channels_in, channels_out, emb_dim):
+    return Written(channels_in, channels_out, emb_dim)
+
+
+class Narrow(Written):
+    def __init__(self, channels_in, channels_out, emb_dim):
+        super().__init__(channels_in, channels_out, emb_dim)
+        self.scale_shift = nn.Linear(emb_dim, channels_out)
+
+
+class NotZeroed(Written):
+    def __init__(self, channels_in, channels_out, emb_dim):
+        super().__init__(channels_in, channels_out, emb_dim)
+        self.conv_out.reset_parameters()
+
+
+def without_the_shortcut(self, x, emb):
+    return as_in_the_lesson(self, x, emb) - self.shortcut(x) + 0 * self.shortcut(x)
+
+
+def modulated(change):
+    """A block in which `change(h, scale, shift)` stands in the place of h * (1 + scale) + shift."""
+
+    def forward(self, x, emb):
+        h = self.norm_out(self.conv_in(silu(self.norm_in(x))))
+        return self.shortcut(x) + self.conv_out(silu(change(h, *scale_and_shift(self, emb))))
+
+    return block_of(forward)
+
+
+def raw_emb(self, x, emb):
+    scale, shift = self.scale_shift(emb)[:, :, None, None].chunk(2, dim=1)
+    h = self.norm_out(self.conv_in(silu(self.norm_in(x))))
+    return self.shortcut(x) + self.conv_out(silu(h * (1 + scale) + shift))
+
+
+def no_first_silu(self, x, emb):
+    scale, shift = scale_and_shift(self, emb)
+    h = self.norm_out(self.conv_in(self.norm_in(x)))
+    return self.shortcut(x) + self.conv_out(silu(h * (1 + scale) + shift))
+
+
+def no_last_silu(self, x, emb):
+    scale, shift = scale_and_shift(self, emb)
+    h = self.norm_out(self.conv_in(silu(self.norm_in(x))))
+    return self.shortcut(x) + self.conv_out(h * (1 + scale) + shift)
+
+
+def vectors_meet_images(self, x, emb):
+    scale, shift = self.scale_shift(silu(emb)).chunk(2, dim=1)
+    h = self.norm_out(self.conv_in(silu(self.norm_in(x))))
+    return self.shortcut(x) + self.conv_out(silu(h * (1 + scale) + shift))
+
+
+def detached(self, x, emb):
+    return as_in_the_lesson(self, x, emb.detach())
+
+
+def forward_of_none(self, x, emb):
+    as_in_the_lesson(self, x, emb)
+
+
+def sample_by_sample(network, x, t, y):
+    whole = network(x, t, y)
+    return any(
+        not torch.allclose(network(x[k : k + 1], t[k : k + 1], y[k : k + 1])[0], whole[k], rtol=1e-3, atol=1e-5)
+        for k in range(len(x))
+    )
+
+
+def by_numpy(network, x, t, y):
+    parts = [network(*(part[k : k + 1] for part in (x, t, y))).detach().numpy() for k in range(len(x))]
+    return not np.allclose(network(x, t, y).detach().numpy(), np.concatenate(parts), rtol=1e-3, atol=1e-5)
+
+
+def by_the_largest_gap(network, x, t, y):
+    alone = torch.cat([network(*(part[None] for part in row)) for row in zip(x, t, y, strict=True)])
+    return (network(x, t, y) - alone).abs().max() > 1e-4
+
+
+def by_relative_error(network, x, t, y):
+    alone = torch.cat([network(*(part[k : k + 1] for part in (x, t, y))) for k in range(len(x))])
+    return ((network(x, t, y) - alone).norm() / alone.norm()).item() > 1e-4
+
+
+class Alone:
+    def __call__(self, network, x, t, y):
+        alone = torch.cat([network(a, b, c) for a, b, c in zip(x.split(1), t.split(1), y.split(1), strict=True)])
+        return bool((~torch.isclose(network(x, t, y), alone, rtol=1e-3, atol=1e-5)).any())
+
+
+def in_two_halves(network, x, t, y):
+    whole = network(x, t, y)
+    apart = [torch.cat([network(x[:k], t[:k], y[:k]), network(x[k:], t[k:], y[k:])]) for k in range(1, len(x))]
+    return not all(torch.allclose(part, whole, rtol=1e-3, atol=1e-5) for part in apart)
+
+
+def through_the_norm(tolerance, network, x, t, y):
+    singles = [network(x[[k]], t[[k]], y[[k]]) for k in range(len(x))]
+    return sum((network(x, t, y) - torch.cat(singles)).square().sum() for _ in range(1)).sqrt() > tolerance
+
+
+def as_numpy_says(network, x, t, y):
+    return np.bool_(alone(network, x, t, y))
+
+
+def as_a_tensor(network, x, t, y):
+    return torch.tensor(alone(network, x, t, y))
+
+
+def only_the_last_sample(network, x, t, y):
+    return not torch.allclose(network(x[-1:], t[-1:], y[-1:])[0], network(x, t, y)[-1], rtol=1e-3, atol=1e-5)
+
+
+def first_and_last(network, x, t, y):
+    return only_the_last_sample(network, x, t, y) or only_the_first_sample(network, x, t, y)
+
+
+def with_all_labels_kept(network, x, t, y):
+    whole = network(x, t, y)
+    others = [
+        network(torch.where(torch.arange(len(x))[:, None, None, None] == k, x, 0 * x), t, y) for k in range(len(x))
+    ]
+    return any(not torch.allclose(other[k], whole[k], rtol=1e-3, atol=1e-5) for k, other in enumerate(others))
+
+
+def never(network, x, t, y):
+    return False
+
+
+def turned_round(network, x, t, y):
+    return not alone(network, x, t, y)
+
+
+def small_plan(budget):
+    """What the lesson does: a small network for the small budget, its own for the large one."""
+    if budget < 1e12:
+        return UNet(widths=(8, 16)), 16, 1e-2
+    return UNet(widths=(32, 64, 96)), 64, 3e-3
+
+
+def plan_of(small, large=((32, 64, 96), 64, 3e-3), **options):
+    def plan(budget):
+        widths, batch_size, lr = small if budget < 1e12 else large
+        return UNet(widths=widths, **options), batch_size, lr
+
+    return plan
+
+
+class Planned:
+    def __call__(self, budget):
+        return [UNet(1, 10, widths=[8, 16]), torch.tensor(16), 0.01]
+
+
+def plan_by_numbers(factor, budget):
+    return UNet(widths=(8, 16), emb_dim=64), int(16 * factor), 1e-2
+
+
+def without_labels(budget):
+    return UNet(num_classes=None), 16, 1e-2
+
+
+def no_network(budget):
+    return (8, 16), 16, 1e-2
+
+
+def names_for_numbers(budget):
+    return {"widths": (8, 16)}, 16
+
+
+def half_an_image(budget):
+    return UNet(widths=(8, 16)), 16.5, 1e-2
+
+
+def of_a_third_size(budget):
+    return UNet(widths=(8, 16, 24, 32, 40), patch=4), 16, 1e-2
+
+
+def in_one_go(seeds, shape):
+    return torch.cat([torch.randn(1, *shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+def filled(seeds, shape):
+    out = torch.empty(len(seeds), *shape)
+    for image, seed in zip(out, seeds, strict=True):
+        image.normal_(generator=torch.Generator().manual_seed(seed))
+    return out
+
+
+def of_numpy(seeds, shape):
+    return torch.from_numpy(np.stack([np.random.default_rng(seed).standard_normal(shape) for seed in seeds])).float()
+
+
+def of_an_older_numpy(seeds, shape):
+    return torch.tensor(np.stack([np.random.RandomState(seed).randn(*shape) for seed in seeds]), dtype=torch.float32)
+
+
+def behind_a_fork(seeds, shape):
+    images = []
+    with torch.random.fork_rng(devices=[]):
+        for seed in seeds:
+            torch.manual_seed(seed)
+            images.append(torch.randn(shape))
+    return torch.stack(images)
+
+
+def of_python(seeds, shape):
+    draws = [random.Random(seed) for seed in seeds]
+    return torch.stack(
+        [torch.tensor([draw.gauss(0, 1) for _ in range(math.prod(shape))]).reshape(shape) for draw in draws]
+    )
+
+
+class Noise:
+    def __call__(self, seeds, shape):
+        return torch.stack([*map(self.one, seeds, [shape] * len(seeds))])
+
+    def one(self, seed, shape):
+        return torch.normal(0.0, 1.0, tuple(shape), generator=torch.Generator().manual_seed(seed))
+
+
+def by_box_and_muller(seeds, shape):
+    images = []
+    for seed in seeds:
+        u, v = torch.rand(2, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        images.append((-2 * (1 - u).log()).sqrt() * (2 * math.pi * v).cos())
+    return torch.stack(images).float()
+
+
+def in_double(seeds, shape):
+    return torch.stack(
+        [torch.randn(shape, generator=torch.Generator().manual_seed(s), dtype=torch.float64) for s in seeds]
+    )
+
+
+def reusing_one_generator(seeds, shape):
+    generator = torch.Generator()
+    return torch.stack([torch.randn(shape, generator=generator.manual_seed(seed)) for seed in seeds])
+
+
+def seeds_numpy(seeds, shape):
+    images = []
+    for seed in seeds:
+        np.random.seed(seed)
+        images.append(np.random.randn(*shape))
+    return torch.tensor(np.stack(images)).float()
+
+
+def seeds_python(seeds, shape):
+    images = []
+    for seed in seeds:
+        random.seed(seed)
+        images.append(torch.tensor([random.gauss(0, 1) for _ in range(math.prod(shape))]).reshape(shape))
+    return torch.stack(images)
+
+
+def standardised(seeds, shape):
+    x = noise_of_seeds(seeds, shape).flatten(1)
+    return ((x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True)).reshape(len(seeds), *shape)
+
+
+def seeds_modulo(base):
+    return lambda seeds, shape: noise_of_seeds([seed % base for seed in seeds], shape)
+
+
+def uniform_of_size_one(seeds, shape):
+    images = [torch.rand(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return (torch.stack(images) * 2 - 1) * 3**0.5
+
+
+def one_row_for_all(seeds, shape):
+    return torch.stack([noise_of_seeds([seed], shape[-1:])[0].expand(shape) for seed in seeds])
+
+
+def seeds_by_place(seeds, shape):
+    return noise_of_seeds(range(len(seeds)), shape)
+
+
+def shares(digits):
+    share = digits.bincount().double() / len(digits)
+    return share[share > 0]
+
+
+def of_shares(f):
+    """An entropy that is `f` of the shares above 0."""
+    return lambda digits: f(shares(digits))
+
+
+def counted_by_python(digits):
+    listed = digits.tolist()
+    return -sum(listed.count(k) / len(listed) * math.log2(listed.count(k) / len(listed)) for k in set(listed))
+
+
+def counted_by_numpy(digits):
+    share = np.unique(digits.numpy(), return_counts=True)[1] / len(digits)
+    return -(share * np.log2(share)).sum()
+
+
+def of_torch(digits):
+    return torch.distributions.Categorical(digits.bincount() / len(digits)).entropy() / math.log(2)
+
+
+class Entropy:
+    def __call__(self, digits):
+        return torch.special.entr(digits.bincount() / len(digits)).sum().item() / math.log(2)
+
+
+def in_loops(digits):
+    total = 0.0
+    for k in range(int(digits.max()) + 1):
+        share = (digits == k).float().mean().item()
+        total -= share * math.log2(share) if share else 0
+    return total
+
+
+def by_xlogy(digits):
+    share = digits.bincount() / len(digits)
+    return -torch.special.xlogy(share, share).sum() / torch.tensor(2.0).log()
+
+
+def a_little_added(digits):
+    share = (digits.bincount(minlength=10) + 1) / (len(digits) + 10)
+    return -(share * share.log2()).sum().item()
+
+
 RIGHT = {
-    "06.1": [shape_table],
-    "06.2": [alone],
-    "06.3": [power_average],
-    "06.4": [noise_of_seeds],
-    "06.5": [entropy],
-}
+    "06.1": [
+        ResidualBlock, Written, made_by_a_function, partial(Written),
+        *map(block_of, (as_in_the_lesson, by_halves, by_einsum, by_addcmul, image_by_image, by_functional)),
+        block_of(in_place_after_the_convolution),
+    ],
+    "06.2": [
+        alone, sample_by_sample, by_numpy, by_the_largest_gap, by_relative_error, Alone(), in_two_halves,
+        partial(through_the_norm, 1e-4), as_numpy_says, as_a_tensor,
+    ],
+    "06.3": [
+        small_plan, plan_of(((8, 16), 16, 8e-3)), plan_of(((8, 16), 20, 1e-2)), Planned(), partial(plan_by_numbers, 1),
+        plan_of(((8, 16), 16, 1e-2), ((16, 32), 32, 6e-3)), plan_of(((8, 16), 16, 1.2e-2)), plan_of(((8,), 16, 1e-2)),
+        plan_of(((8, 16), 12, 1e-2)), plan_of(((8, 16), 24, 1.2e-2)),
+    ],
+    "06.4": [
+        noise_of_seeds, in_one_go, filled, of_numpy, of_an_older_numpy, behind_a_fork, of_python, Noise(),
+        by_box_and_muller, in_double, reusing_one_generator,
+    ],
+    "06.5": [
+        entropy, entropy_by_clamping, counted_by_python, counted_by_numpy, of_torch, Entropy(), in_loops, by_xlogy,
+        of_shares(lambda share: -(share * share.log()).sum() / math.log(2)),
+        of_shares(lambda share: torch.dot(share, (1 / share).log2()).float()),
+        of_shares(lambda share: math.log2(10) - (share * (10 * share).log2()).sum().item()),
+    ],
+}  # fmt: skip
 
 WRONG = {
     "06.1": [
-        (forgets_the_patches, r"\(stem\) should be .* Patches come first"),
-        (widens_when_it_halves_the_grid, r"\(downsample.0\) should be .* Halving the grid leaves the channels"),
-        (one_part_in_the_middle, r"\(midcoder.2\) should be .* three parts"),
-        (goes_up_in_the_order_of_the_way_down, r"\(decoder.0.0\) should be .* from the last width to the first"),
-        (head_without_the_stem, r"\(head_norm\) should be .* side by side"),
-        (one_pixel_a_position, r"\(head\) should be .* pixels of one patch"),
-        (stops_before_the_head, "ends after 12 lines, before head_norm"),
-        (with_a_line_for_the_output, "has 15 lines, the network 14 parts"),
-        (with_the_batch, "without the batch"),
-        (knows_the_lesson_by_heart, r"for size 24, .* \(stem\) should be"),
-        (no_answer, "is a `return` missing"),
+        (block_of(without_the_shortcut), "the block should give its shortcut of x"),
+        (modulated(lambda h, scale, shift: h * scale + shift), r"1 \+ scale"),
+        (modulated(lambda h, scale, shift: h * (1 + shift) + scale), "changed places"),
+        (modulated(lambda h, scale, shift: h), "are not heard"),
+        (modulated(lambda h, scale, shift: (h + shift) * (1 + scale)), "the shift is scaled as well"),
+        (modulated(lambda h, scale, shift: h * (1 + scale)), "the shift is missing"),
+        (modulated(lambda h, scale, shift: h + shift), "the scale is missing"),
+        (block_of(raw_emb), "emb goes through silu"),
+        (block_of(no_first_silu), "between the first norm and the first convolution"),
+        (block_of(no_last_silu), "before the last convolution"),
+        (block_of(vectors_meet_images), r"your forward stopped with .* scale\[:, :, None, None\]"),
+        (block_of(detached), "no gradient reaches `emb`"),
+        (block_of(forward_of_none), "is a `return` missing"),
+        (Narrow, "must keep their names|stopped with"),
+        (NotZeroed, "the block should give its shortcut of x"),
+        (no_answer, "it made None"),
     ],
     "06.2": [
         (always, "True for a U-Net with GroupNorm"),
         (asks_in_eval_mode, "eval mode"),
         (in_another_order, "another order of the same batch"),
         (without_rounding, "is rounding: allow for it"),
-        (only_the_first_sample, "look at all of them"),
-        (only_other_pictures, "Times and labels are company"),
+        (only_the_first_sample, "all those before it. The first sample notices nothing"),
+        (only_the_last_sample, "all those after it. The last sample notices nothing"),
+        (first_and_last, "only the sample in the middle"),
+        (only_other_pictures, "Times and labels are company|mean time of the batch|mean label of the batch"),
+        (with_all_labels_kept, "mean label of the batch"),
+        (never, "False for BatchNorm in training mode"),
+        (turned_round, "True for a U-Net with GroupNorm"),
         (no_answer, "is a `return` missing"),
     ],
     "06.3": [
-        (constant_decay, "at n = 10 and at n = 100 alike"),
-        (changed_places, "have changed places"),
-        (power_gamma, r"should be gamma \+ 1"),
-        (counts_from_two, "should count .*; in yours it counts"),
-        (counts_from_zero, "in the line `beta = .*ZeroDivisionError.* n = 1,"),
-        (in_place, "changed its argument mean in place"),
-        (adds_without_keeping, "they should sum to 1"),
+        (plan_of(((64, 128, 192), 16, 3e-3)), "nothing is learned in so few"),
+        (plan_of(((32, 64, 96), 64, 3e-3)), "nothing is learned in so few"),
+        (plan_of(((16, 32), 64, 6e-3)), "Few steps: what would"),
+        (plan_of(((8, 16), 16, 1e-4)), "is small for so short a training"),
+        (plan_of(((8, 16), 16, 0.5)), "is large for AdamW|broke off"),
+        (plan_of(((8, 16), 2, 1e-2)), "takes at most 1,000"),
+        (plan_of(((8, 16), 16, 1e-2), ((256, 512, 512), 1024, 1e-3)), "too few for a whole training"),
+        (without_labels, "num_classes=10"),
+        (no_network, "the plan's network is of type tuple"),
+        (names_for_numbers, r"a plan is \(network, batch_size, lr\)"),
+        (half_an_image, "should be a whole number"),
+        (of_a_third_size, "takes no digits"),
         (no_answer, "is a `return` missing"),
     ],
     "06.4": [
-        (seeds_everybody, "global random numbers are no longer"),
+        (seeds_everybody, "torch's global random numbers are no longer"),
         (without_a_seed, "other noise when they are asked for again"),
         (generator_made_once, "other noise when they are asked for again"),
         (one_generator_for_the_batch, "give every seed its own"),
         (one_seed_for_all, "seeds 7 and 8 give the same noise"),
         (uniform_noise, "standard normal has 0 and 1"),
+        (seeds_numpy, "numpy's global random numbers"),
+        (seeds_python, "Python's global random numbers"),
+        (standardised, "noise is not standardised"),
+        (seeds_modulo(16), "is the whole seed used"),
+        (seeds_modulo(1000), "use the whole seed"),
+        (uniform_of_size_one, "lie beyond 2"),
+        (one_row_for_all, "alike|same mean|beyond 2"),
+        (seeds_by_place, "give every seed its own"),
         (no_answer, "is a `return` missing"),
     ],
     "06.5": [
         (in_nats, "natural logarithms"),
-        (to_base_ten, "to base 2"),
+        (to_base_ten, "to base 10"),
         (zero_times_minus_infinity, "0 log 0 counts as 0"),
         (without_the_minus, "never negative"),
         (number_of_classes, "number of classes seen"),
-        (counts_for_shares, "divided by the number of samples"),
+        (counts_for_shares, "never negative|divided by the number of samples"),
+        (of_shares(lambda share: 2 ** -(share * share.log2()).sum().item()), "2 to the power of the entropy"),
+        (of_shares(lambda share: -(share * share.log2()).mean().item()), "entropy is a sum"),
+        (of_shares(lambda share: -share.log2().sum().item()), "not weighed by the shares"),
+        (of_shares(lambda share: 1 - share.square().sum().item()), "Gini index"),
+        (of_shares(lambda share: len(share) / 2), "Are the shares counts"),
+        (of_shares(lambda share: -(share * share.log2()).sum().item() / math.log2(10)), "to base 10|divided by log2 10"),
+        (a_little_added, "nothing added"),
         (no_answer, "is a `return` missing"),
     ],
 }
