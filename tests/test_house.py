@@ -104,7 +104,9 @@ def test_imports_inside_a_room_make_no_circle():
 
 
 def test_no_file_is_long():
-    assert {module: n for module, path in FILES.items() if (n := len(path.read_bytes().splitlines())) > 250} == {}
+    lengths = {module: len(path.read_bytes().splitlines()) for module, path in FILES.items()}
+    most = {module: 700 if ".checks.lesson_" in module else 250 for module in FILES}  # checks name every slip
+    assert {module: n for module, n in lengths.items() if n > most[module]} == {}
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import nbformat
 from test_house import ROOMS
 
 ROOT = Path(__file__).parent.parent
@@ -39,6 +40,17 @@ def test_every_file_it_links_to_exists():
 def test_every_notebook_is_listed():
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         assert f"notebooks/{path.name}" in README
+
+
+def test_the_crosswalk_to_the_lectures_leads_to_sections_and_their_first_cells():
+    text = (ROOT / "notebooks" / "lectures.md").read_text(encoding="utf-8")
+    places = re.findall(r"\[(\d\d) (?:§(\d+)|“([^”]+)”)\]\((\S+\.ipynb)\) \((\d+)\)", text)
+    assert len(places) > 60 and len(places) == text.count(".ipynb)")
+    for lesson, section, title, file, cell in places:
+        assert file.startswith(lesson)
+        source = nbformat.read(ROOT / "notebooks" / file, 4).cells[int(cell) - 1].source
+        wanted = rf"^##+ {section} · " if section else rf"^##+ {re.escape(title)}$"
+        assert re.search(wanted, source, flags=re.MULTILINE), f"{lesson}: cell {cell} does not begin {section or title}"
 
 
 def test_its_map_is_the_folder_tree_in_the_order_of_the_house():

@@ -7,4 +7,4 @@ from labkit.nn.convnet import ConvNet, ResNet
 from labkit.nn.dit import Attention, DiT, grid_positions, modulate, patchify, unpatchify
 from labkit.nn.mlp import MLP
 from labkit.nn.trace import flop_count, shape_trace
-from labkit.nn.unet import UNet
+from labkit.nn.unet import ResidualBlock, UNet, group_norm, zeroed

@@ -491,7 +491,7 @@ def _stirred_dit(p: int, width: int, depth: int) -> DiT:
 def _apart_from_labkit() -> Iterator[None]:
     """While the answer runs, labkit's own network does not: its forward is what the exercise asks for."""
 
-    def refuse(*_: object, **__: object) -> None:
+    def _refuse(*_: object, **__: object) -> None:
         raise NotRight("that is labkit's own DiT at work. Write the forward pass with the parts of your class")
 
     with replaced.object(DiT, "forward", refuse), replaced.object(DiT, "_embed", refuse):

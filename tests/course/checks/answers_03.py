@@ -8,6 +8,8 @@ import torch
 from torch.nn.functional import mse_loss
 
 from labkit.base.shapes import expand_t
+from labkit.flow.losses import dsm_loss
+from labkit.flow.mixtures import GaussianMixture, ring
 from labkit.flow.paths import GaussianPath, complete
 from labkit.flow.solvers import euler_maruyama, sde_drift, simulate
 
@@ -143,6 +145,11 @@ class Floor:
         return snr / (1 + snr) / beta_t**2
 
 
+def floor_that_yields(schedule, t, std):
+    for a, b in zip(*schedule(t)[:2], strict=True):
+        yield 1 / b**2 - 1 / (a**2 * std**2 + b**2)
+
+
 def floor_of_the_linear_schedule(schedule, t, std):
     return 1 / (1 - t) ** 2 - 1 / (t**2 * std**2 + (1 - t) ** 2)
 
@@ -183,6 +190,42 @@ class Weighted:
 def weighted_in_place(model, path, z, t, eps):
     x, beta = noisy(path, z, t, eps)
     return eps.add_(beta * model(x, t)).square().mean()
+
+
+def weighted_by_labkit(model, path, z, t, eps):
+    return dsm_loss(model, path, z, weighted=True, t=t, eps=eps)
+
+
+def weighted_one_by_one(model, path, z, t, eps):
+    rows = [weighted(model, path, *(part[k : k + 1] for part in (z, t, eps))) for k in range(len(z))]
+    return torch.stack(rows).mean()
+
+
+def weighted_by_autograd(model, path, z, t, eps):
+    """The target as the gradient of the Gaussian's logarithm."""
+    alpha, beta = (expand_t(c, z) for c in path.schedule(t)[:2])
+    x = (alpha * z + beta * eps).requires_grad_(True)
+    (target,) = torch.autograd.grad(torch.distributions.Normal(alpha * z, beta).log_prob(x).sum(), x)
+    return (beta * (model(x.detach(), t) - target)).square().mean()
+
+
+def weighted_in_float32(model, path, z, t, eps):
+    return weighted(model, path, z.float(), t.float(), eps.float())
+
+
+def weighted_and_trained(model, path, z, t, eps):
+    loss = weighted(model, path, z, t, eps)
+    loss.backward()
+    return loss
+
+
+def weighted_with_a_fixed_noise(model, path, z, t, eps):
+    noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(3), dtype=z.dtype)
+    return weighted(model, path, z, t, noise)
+
+
+def asked_with_an_axis_too_many(model, path, z, t, eps):
+    return weighted(lambda x, t: model(x, t[:, None]), path, z, t, eps)
 
 
 def scaled(scale, model, path, z, t, eps):
@@ -261,6 +304,10 @@ def convert_in_place(schedule, x, t, u):
     alpha, beta, d_alpha, d_beta = (expand_t(c, x) for c in schedule(t))
     u.mul_(alpha).sub_(d_alpha * x)
     return u.div_(beta * (d_alpha * beta - alpha * d_beta))
+
+
+def convert_one(x, u, alpha, beta, d_alpha, d_beta):
+    return (alpha * u - d_alpha * x) / (beta**2 * d_alpha - alpha * beta * d_beta)
 
 
 class Convert:
@@ -355,6 +402,51 @@ def noise_without_the_score(velocity, x_0, evaluations, generator):
     return x
 
 
+def the_wind_subtracted(velocity, x_0, evaluations, generator):
+    before, after = (velocity(x_0, torch.full((len(x_0),), t)) for t in (0.4999, 0.5001))
+    wind, n, x = before - after, evaluations - 2, x_0 + 1e-3 * torch.randn(x_0.shape, generator=generator)
+    for k in range(n):
+        x = x + (velocity(x, torch.full((len(x),), k / n)) - (k / n < 0.5) * wind) / n
+    return x
+
+
+def samples_of_the_lesson(velocity, x_0, evaluations, generator):
+    means, weights = ring(3, 1.5).means, torch.tensor([0.5, 0.3, 0.2])
+    return GaussianMixture(means, torch.tensor([0.5, 0.4, 0.3]), weights).sample(len(x_0), generator)[0]
+
+
+def always_sixty(velocity, x_0, evaluations, generator):
+    return walked(velocity, x_0, 60, generator, lambda t: 12 * (1 - t))
+
+
+def another_seed_each_time():
+    calls = []
+
+    def answer(velocity, x_0, evaluations, generator):
+        calls.append(generator)
+        return walked(velocity, x_0, evaluations, generator.manual_seed(len(calls)), lambda t: 12 * (1 - t))
+
+    return answer
+
+
+def langevin_at_half(velocity, x_0, evaluations, generator):
+    """The flow to t = 1/2, a chain of Langevin steps there, and the flow again: all noise at one time."""
+    x, half = x_0, lambda x: torch.full((len(x),), 0.5)
+    ways = [(0.0, 1 / 30)] * 15 + [(0.5, 0)] * 25 + [(0.5, 0.5 / (evaluations - 40))] * (evaluations - 40)
+    t = 0.0
+    for _, h in ways:
+        if h:
+            x, t = x + h * velocity(x, torch.full((len(x),), t)), t + h
+        else:
+            score = (0.5 * velocity(x, half(x)) - x) / 0.5
+            x, t = x + 0.08 * score + 0.4 * torch.randn(x.shape, generator=generator), 0.5
+    return x
+
+
+def in_batches(velocity, x_0, evaluations, generator):
+    return torch.cat([my_repair(velocity, part, evaluations, generator) for part in x_0.split(500)])
+
+
 def too_many_evaluations(velocity, x_0, evaluations, generator):
     return walked(velocity, x_0, 2 * evaluations, generator, lambda t: 10 * (1 - t))
 
@@ -367,13 +459,27 @@ def stays_where_it_is(velocity, x_0, evaluations, generator):
     return x_0
 
 
-def without_the_half(velocity, x_0, evaluations, generator):
-    x, h = x_0, 1 / evaluations
-    for k in range(evaluations):
-        t = k * h
-        u, s = velocity(x, torch.full((len(x),), t)), 4 * (1 - t)
-        x = x + h * (u - s**2 * (t * u - x) / (1 - t)) + s * h**0.5 * torch.randn(x.shape, generator=generator)
-    return x
+def with_strength(half):
+    """What `walked` does with 12 beta for noise, and another number in front of sigma^2 score."""
+
+    def answer(velocity, x, evaluations, generator):
+        h = 1 / evaluations
+        for k in range(evaluations):
+            t = k * h
+            u, s = velocity(x, torch.full((len(x),), t)), 12 * (1 - t)
+            drift = u + half * s**2 * (t * u - x) / (1 - t)
+            x = x + h * drift + s * h**0.5 * torch.randn(x.shape, generator=generator)
+        return x
+
+    return answer
+
+
+without_the_half, with_a_minus = with_strength(1.0), with_strength(-0.5)
+
+
+def asks_and_stays(velocity, x_0, evaluations, generator):
+    velocity(x_0, torch.zeros(len(x_0)))
+    return x_0
 
 
 def beyond_the_end(velocity, x_0, evaluations, generator):
@@ -489,6 +595,9 @@ RIGHT = {
         of_numbers(lambda a, b, std: (1 - b**2 / (a**2 * std**2 + b**2)) / b**2),
         of_numbers(lambda a, b, std: (1 / b**2 - 1 / (a**2 * std**2 + b**2)).float()),
         of_numbers(lambda a, b, std: torch.stack((1 / b**2, -1 / (a.square() * std**2 + b.square()))).sum(0)),
+        of_numbers(lambda a, b, std: (1 / b**2 - 1 / (a**2 * std**2 + b**2)).numpy()),
+        of_numbers(lambda a, b, std: [float(1 / q**2 - 1 / (p**2 * std**2 + q**2)) for p, q in zip(a, b, strict=True)]),
+        floor_that_yields,
     ],
     "03.2": [
         weighted, weighted_in_loops, weighted_by_einsum, Weighted(), weighted_in_place, partial(scaled, 1.0),
@@ -497,16 +606,22 @@ RIGHT = {
         weighted_by(lambda s, beta, eps: (beta * s + eps).pow(2).sum(1).mean() / eps.shape[1]),
         weighted_by(lambda s, beta, eps: (beta**2 * (s - (-eps / beta)) ** 2).mean(1).mean(0)),
         weighted_by(lambda s, beta, eps: torch.linalg.vector_norm(beta * s + eps) ** 2 / eps.numel()),
+        weighted_by(lambda s, beta, eps: (beta * s + eps).square().mean().reshape(1)),
+        weighted_by_labkit, weighted_one_by_one, weighted_by_autograd, weighted_in_float32,
     ],
     "03.3": [
         convert, by_complete, by_two_equations, convert_in_loops, convert_in_numpy, convert_in_float32,
         convert_in_place, Convert(), converted(lambda x, u, a, b, da, db: (da * x - a * u) / (a * b * db - b**2 * da)),
         converted(lambda x, u, a, b, da, db: -((da / a * x - u) / (da / a * b - db)) / b),
+        converted(lambda x, u, a, b, da, db: ((a * u - da * x) / (b**2 * da - a * b * db)).numpy()),
+        converted(lambda x, u, a, b, da, db: list((a * u - da * x) / (b**2 * da - a * b * db))),
+        lambda schedule, x, t, u: torch.vmap(convert_one)(x, u, *schedule(t)),
     ],
     "03.4": [
         my_repair, by_labkit, repaired_in_place, Repair(11), first_flow_then_stir, with_a_finer_end, repaired_by_numpy,
         with_noise(lambda t: 10 * (1 - t)), with_noise(lambda t: 6.5 * (1 - t) ** 0.5),
         partial(lambda k, *given: with_noise(lambda t: k * (1 - t))(*given), 11.0),
+        langevin_at_half, in_batches, lambda *given: my_repair(*given).numpy(),
     ],
     "03.5": [
         langevin, langevin_in_place, langevin_in_float32, langevin_in_loops, langevin_in_numpy, Langevin(),
@@ -514,6 +629,9 @@ RIGHT = {
         step_of(lambda x, s, noise, v: torch.add(x, s, alpha=v / 2).add(noise, alpha=v**0.5)),
         step_of(lambda *given: torch.einsum("k,kbd->bd", steps_of(given[3]), torch.stack(given[:3]))),
         partial(lambda c, score, x, h, sigma, noise: x + c * sigma**2 * h * score(x) + sigma * h**c * noise, 0.5),
+        step_of(lambda x, s, noise, v: x + v / 2 * s - v**0.5 * noise),  # the same law
+        step_of(lambda x, s, noise, v: list(x + v / 2 * s + v**0.5 * noise)),
+        lambda score, x, h, sigma, noise: x.add_(score(x), alpha=sigma**2 * h / 2).add_(noise, alpha=sigma * h**0.5),
     ],
 }  # fmt: skip
 WRONG = {
@@ -521,7 +639,7 @@ WRONG = {
         (floor_of_the_eps_loss, "floor of the eps-loss"),
         (floor_divided_by_beta_once, "a factor beta is off"),
         (loss_of_a_model_that_answers_zero, "always answers 0"),
-        (floor_with_std_not_squared, "is std squared"),
+        (floor_with_std_not_squared, "a standard deviation: square it"),
         (floor_that_returns_nothing, "is a `return` missing"),
         (of_numbers(lambda a, b, std: 1 / (a**2 * std**2 + b**2)), "that is what x_t explains"),
         (of_numbers(lambda a, b, std: 1 / b**2 + 1 / (a**2 * std**2 + b**2)), "were added"),
@@ -531,6 +649,11 @@ WRONG = {
         (of_numbers(lambda a, b, std: std**2 / (a**2 * std**2 + b**2)), "floor of lesson 02|that is what x_t explains"),
         (of_numbers(lambda a, b, std: 1 / b**2 - 1 / (a * std**2 + b**2)), "alpha is not squared"),
         (floor_of_the_linear_schedule, "that of the linear schedule"),
+        (of_numbers(lambda a, b, std: 1 / b**2 - 1 / (a**2 + b**2)), "std is missing"),
+        (of_numbers(lambda a, b, std: 2 / b**2 - 2 / (a**2 * std**2 + b**2)), "for two dimensions together"),
+        (of_numbers(lambda a, b, std: 1 / (a**2 * std**2 + b**2) - 1 / b**2), "the sign is wrong"),
+        (of_numbers(lambda a, b, std: 0 * a), r"At t = 0.1 the floor is 0.0038, yours 0.0000"),
+        (of_numbers(lambda a, b, std: (1 / b**2 - 1 / (a**2 * std**2 + b**2)).to(torch.complex64)), "decimal numbers"),
         (of_numbers(lambda a, b, std: (1 / b**2 - 1 / (a**2 * std**2 + b**2)).mean()), r"should have shape \(9,\)"),
     ],
     "03.2": [
@@ -543,6 +666,16 @@ WRONG = {
         (weighted_without_a_mean, "should have shape \\(\\)"),
         (weighted_without_a_gradient, "no gradient reaches the model"),
         (weighted_and_detached, "no gradient reaches the model"),
+        (lambda *given: weighted(*given).item(), "no gradient reaches the model"),
+        (lambda *given: weighted(*given).detach().numpy(), "no gradient reaches the model"),
+        (weighted_and_trained, "its graph is used up"),
+        (weighted_with_a_fixed_noise, "asked at points other than x_t"),
+        (asked_with_an_axis_too_many, r"the model wants x of shape \(B, d\) and t of shape \(B,\)"),
+        (weighted_by(lambda s, beta, eps: mse_loss(beta * s, -eps) / 2), "half of the loss"),
+        (weighted_by(lambda s, beta, eps: mse_loss(beta * s, -eps).to(torch.complex64)), "decimal numbers"),
+        (weighted_by(lambda s, beta, eps: (mse_loss(beta * s, -eps),)), "it is of type tuple"),
+        (weighted_by(lambda s, beta, eps: (beta**2 * (s - eps).square()).mean()), "-eps / beta, not eps"),
+        (weighted_by(lambda s, beta, eps: (beta**2).mean() * (s + eps / beta).square().mean()), "of its own sample"),
         (weighted_as_a_new_tensor, "no gradient reaches the model"),
         (half_of_it_detached, "its gradient is not"),
         (weighted_with_own_noise, "two calls give two losses"),
@@ -566,37 +699,57 @@ WRONG = {
         (converted(lambda x, u, a, b, da, db: -x / b**2), "noise alone"),
         (converted(lambda x, u, a, b, da, db: u), "velocity itself"),
         (converted(lambda x, u, a, b, da, db: (a * u - da * x) / (b**2 * (da * b - a * db))), "once too often"),
+        (converted(lambda x, u, a, b, da, db: (a * u - da * x) / (b**2 * da - b * db)), "alpha is missing"),
+        (converted(lambda x, u, a, b, da, db: (a * u - da * x) / (b * da - a * b * db)), "beta is not squared"),
+        (converted(lambda x, u, a, b, da, db: (db * x - b * u) / (a * db - b * da)), "that is the denoiser"),
+        (converted(lambda x, u, a, b, da, db: (a * u - x) / (b**2 * da - a * b * db)), "cosine .* d_alpha is missing"),
+        (converted(lambda x, u, a, b, da, db: 0 * x), r"comes down to \(t u - x\) / \(1 - t\): does yours"),
+        (lambda schedule, x, t, u: (t * u - x) / (1 - t), "with RuntimeError: .*expand_t"),
         (converted(lambda x, u, a, b, da, db: None), "is a `return` missing"),
     ],
     "03.4": [
-        (the_ode, "no better than without noise"),
-        (with_noise(lambda t: 4.0), "is [0-9.]+ times too wide|not enough|no better"),
-        (with_noise(lambda t: 4 * (1 - t)), "not enough|no better"),
+        (the_ode, "here no noise repairs"),
+        (the_wind_subtracted, "here no noise repairs"),
+        (samples_of_the_lesson, "the velocity was never asked"),
+        (with_noise(lambda t: 4.0), "times too wide"),
+        (with_noise(lambda t: 4 * (1 - t)), "not enough"),
         (with_noise(lambda t: 40.0), "fly off to infinity"),
-        (noise_without_the_score, "target is"),
-        (without_the_half, "target is"),
-        (too_many_evaluations, "120 evaluations of the velocity a point; 60 are allowed"),
-        (noise_of_its_own, "twice the same generator, two results"),
-        (stays_where_it_is, "hardly move"),
+        (noise_without_the_score, "times too wide"),
+        (without_the_half, "the score pulls harder than the noise pushes"),
+        (with_a_minus, "more than a hundred times too wide"),
+        (too_many_evaluations, "with evaluations = 50 the velocity was asked 100 times a point"),
+        (always_sixty, "with evaluations = 50 the velocity was asked 60 times a point"),
+        (noise_of_its_own, "or not the one from `generator`"),
+        (lambda *given: walked(*given[:3], torch.Generator().manual_seed(1), lambda t: 12 * (1 - t)), "or not the one"),
+        (another_seed_each_time(), "twice the same generator, two results"),
+        (stays_where_it_is, "the velocity was never asked"),
+        (asks_and_stays, "hardly move"),
         (beyond_the_end, "time runs from 0 to 1"),
-        (one_time_for_all, r"of which the velocity wants one for every point, should have shape \(2000,\)"),
-        (only_some_points, r"the end points should have shape \(2000, 2\); it has \(100, 2\)"),
+        (one_time_for_all, r"of which the velocity wants one for every point, should have shape \(300,\)"),
+        (only_some_points, r"the end points should have shape \(300, 2\); it has \(100, 2\)"),
+        (lambda *given: my_repair(*given).to(torch.complex64), "decimal numbers"),
+        (lambda *given: given[1] > 0, "decimal numbers"),
         (lambda *_: None, "is a `return` missing"),
     ],
     "03.5": [
-        (langevin_without_half, "where is the 1/2"),
-        (langevin_with_root_of_two_h, "sqrt\\(2 h\\) belongs"),
+        (langevin_without_half, r"stands sigma\^2 \* h; .* Where is the 1/2"),
+        (langevin_with_root_of_two_h, r"sqrt\(2 h\) belongs"),
         (langevin_with_noise_like_h, "square root of time"),
         (langevin_downhill, "leads away"),
         (langevin_on_another_clock, "the clock is not"),
-        (langevin_with_sigma_not_squared, "is sigma squared"),
-        (langevin_with_sigma_squared_in_the_noise, "not its square"),
-        (langevin_without_h_in_the_drift, "where is h in the drift"),
+        (langevin_with_sigma_not_squared, r"In front of the score stands 1/2 \* sigma \* h;"),
+        (langevin_with_sigma_squared_in_the_noise, r"stands sigma\^2 \* sqrt\(h\); it should be sigma \* sqrt\(h\)"),
+        (langevin_without_h_in_the_drift, r"never settle\. In front of the score stands 1/2 \* sigma\^2; it should be"),
         (gradient_ascent, "does not move x"),
         (langevin_with_own_noise, "draws noise of its own"),
         (langevin_without_x, "add x to it"),
-        (langevin_without_sigma_in_the_noise, "where is sigma in front of the noise"),
-        (langevin_without_h_in_the_noise, "where is sqrt"),
-        (langevin_that_looks_ahead, "the noise 0.96 times"),
+        (langevin_without_sigma_in_the_noise, r"In front of the noise stands sqrt\(h\)"),
+        (langevin_without_h_in_the_noise, r"In front of the noise stands sigma; it should be sigma \* sqrt\(h\)"),
+        (langevin_that_looks_ahead, "the score was asked somewhere else than at x"),
+        (step_of(lambda x, s, noise, v: x + v**0.5 * noise), "where is the score"),
+        (step_of(lambda x, s, noise, v: x + 0.3 * s + v**0.5 * noise), "stands 0.3; it should be"),
+        (step_of(lambda x, s, noise, v: (x + v / 2 * s + v**0.5 * noise).clamp(-1, 1)), "nothing else"),
+        (step_of(lambda x, s, noise, v: (x + v / 2 * s + v**0.5 * noise, noise)), r"has \(2, 50, 2\)"),
+        (step_of(lambda x, s, noise, v: (x + v / 2 * s + v**0.5 * noise).to(torch.complex64)), "decimal numbers"),
     ],
 }

@@ -72,7 +72,36 @@ def without_replacement(n, size, generator):
 
 
 def by_numpy(n, size, generator):
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    return torch.from_numpy(np.random.default_rng(seed).permutation(n))
+
+
+def by_the_seed_alone(n, size, generator):  # every epoch of a training has one order
     return torch.from_numpy(np.random.default_rng(generator.initial_seed()).permutation(n))
+
+
+def one_order_rotated(n, size, generator):
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    return order.roll(int(torch.randint(n, (1,), generator=generator)))
+
+
+def one_order_of_batches(n, size, generator):  # the same companions in every epoch
+    rotated = one_order_rotated(n, size, generator)[: n // size * size].view(-1, size)
+    return rotated[torch.randperm(len(rotated), generator=generator)].flatten()
+
+
+def from_a_buffer(n, size, generator):
+    buffer, order = [], []
+    for k in range(n):
+        buffer.append(k)
+        if len(buffer) > n // 2:
+            order.append(buffer.pop(int(torch.randint(len(buffer), (1,), generator=generator))))
+    return torch.tensor(order + [buffer[k] for k in torch.randperm(len(buffer), generator=generator)])
+
+
+def sorted_within_batches(n, size, generator):  # which is no matter to a loss
+    order = torch.randperm(n, generator=generator)[: n // size * size]
+    return order.view(-1, size).sort(dim=1).values.flatten()
 
 
 def by_swaps(n, size, generator):  # Fisher and Yates
@@ -142,6 +171,21 @@ class Epoch:
         z, y = torch.index_select(z, 0, order), torch.index_select(y, 0, order)
         stops = range(batch_size, len(z) + 1, batch_size)
         return ((z[stop - batch_size : stop], y[stop - batch_size : stop]) for stop in stops)
+
+
+def arrays(z, y, batch_size, generator):
+    for points, labels in one_epoch(z, y, batch_size, generator):
+        yield points.numpy(), labels.numpy()
+
+
+def sorted_by_class(z, y, batch_size, generator):
+    order = torch.randperm(len(z), generator=generator)
+    order = order[y[order].argsort(stable=True)]
+    return [(z[part], y[part]) for part in order.split(batch_size)[:-1]]
+
+
+def complex_points(z, y, batch_size, generator):
+    return [(points + 0j, labels) for points, labels in one_epoch(z, y, batch_size, generator)]
 
 
 def always_seed_zero(z, y, batch_size, generator):
@@ -306,6 +350,25 @@ def one_long_step(model, y, x_0, ts):
     return x_0 + (ts[-1] - ts[0]) * slope(model, x_0, ts[0], y)
 
 
+def on_an_even_grid(model, y, x_0, ts):
+    return sample_class(model, y, x_0, torch.linspace(0, 1, len(ts)))
+
+
+def numpy_points(model, y, x_0, ts):
+    return sample_class(model, y, x_0, ts).numpy()
+
+
+def point_by_point_labels(model, y, x_0, ts):  # labels of its own in place of y
+    return sample_class(model, torch.arange(len(y)) % 3, x_0, ts)
+
+
+def times_in_float64(model, y, x_0, ts):
+    x = x_0
+    for t, t_next in pairwise(ts.tolist()):
+        x = x + (t_next - t) * model(x, torch.full((len(x),), t, dtype=torch.float64), y).float()
+    return x
+
+
 def only_the_way(model, y, x_0, ts):
     return sample_class(model, y, x_0, ts) - x_0
 
@@ -383,6 +446,10 @@ def averaged_classes(fields, log_p, p_y):
 
 def most_probable(fields, log_p, p_y):
     return fields[(log_p + p_y.log()[:, None]).argmax(0), torch.arange(fields.shape[1])]
+
+
+def turned_prior(fields, log_p, p_y):
+    return combine(fields, log_p, p_y.flip(0))
 
 
 def column(t):
@@ -528,6 +595,65 @@ class Guided:
         return of_labkit(self.step, *given)
 
 
+def class_by_class(model, y, null, w, x_0, steps):
+    x = torch.empty_like(x_0)
+    for label in y.unique():
+        own = y == label
+        x[own] = my_guided_sampler(model, y[own], null, w, x_0[own], steps)
+    return x
+
+
+def interleaved(model, y, null, w, x_0, steps):
+    def both(x, t, label):  # null and label of a point, one after the other
+        told = torch.stack((torch.full_like(label, null), label), dim=1).flatten()
+        return model(x.repeat_interleave(2, dim=0), t.double().repeat_interleave(2), told)
+
+    def u(x, t):
+        one = both(x, torch.full((len(x),), t), y)
+        return ((1 - w) * one[::2] + w * one[1::2]).to(x.dtype)
+
+    x, h = x_0, 1 / steps
+    for k in range(steps):
+        x = x + h * u(x + h / 2 * u(x, k * h), (k + 0.5) * h)
+    return x.numpy()
+
+
+def a_grid_of_n_times(model, y, null, w, x_0, steps):
+    return simulate(midpoint(guided(model, y, w, null)), x_0, torch.linspace(0, 1, steps))
+
+
+def largest_label_and_one(model, y, null, w, x_0, steps):
+    return my_guided_sampler(model, y, int(y.max()) + 1, w, x_0, steps)
+
+
+def second_slope_unguided(model, y, null, w, x_0, steps):
+    x, h = x_0, 1 / steps
+    for k in range(steps):
+        t = torch.full((len(x),), k * h)
+        first = (1 - w) * model(x, t, torch.full_like(y, null)) + w * model(x, t, y)
+        x = x + h / 2 * (first + model(x + h * first, t + h, y))
+    return x
+
+
+def first_step_unguided(model, y, null, w, x_0, steps):
+    def early(x, t, label):
+        return model(x, t, torch.where(t < 1 / steps - 1e-3, y, label))
+
+    return my_guided_sampler(early, y, null, w, x_0, steps)
+
+
+def from_scaled_noise(model, y, null, w, x_0, steps):
+    return my_guided_sampler(model, y, null, w, 0.9 * x_0, steps)
+
+
+def float_labels(model, y, null, w, x_0, steps):
+    return my_guided_sampler(lambda x, t, label: model(x, t, label.float()), y, null, w, x_0, steps)
+
+
+def complex_ends(model, y, null, w, x_0, steps):
+    return my_guided_sampler(model, y, null, w, x_0, steps) + 0j
+
+
 def fixed_steps(model, y, null, w, x_0, steps):
     return my_guided_sampler(model, y, null, w, x_0, 20)
 
@@ -561,11 +687,12 @@ def noise_back(model, y, null, w, x_0, steps):
 
 RIGHT = {
     "04.1": [
-        one_epoch, loader, index_by_index, reshaped, Epoch(),
+        one_epoch, loader, index_by_index, reshaped, Epoch(), arrays, in_the_order_of(sorted_within_batches),
         *map(in_the_order_of, (permutation, by_sorting, without_replacement, by_numpy, by_swaps)),
     ],
     "04.2": [
         sample_class, in_place, part_by_part, folded, through_numpy, by_labkit, Sampler(), partial(with_a_rate, 1.0),
+        numpy_points, times_in_float64,
         euler_walk(lambda model, x, y, t, t_next, x_0: torch.lerp(x, x + slope(model, x, t, y), t_next - t)),
         euler_walk(lambda model, x, y, t, t_next, x_0: x - (t - t_next) * slope(model, x, t, y)),
     ],
@@ -573,18 +700,20 @@ RIGHT = {
         combine, combine_by_einsum, combine_in_loops, combine_in_numpy, combine_by_normaliser, combine_in_float32,
         combine_in_place, combine_by_matrix, combine_by_categorical, Tower(),
         weighed(lambda log_p, p_y: torch.exp(torch.log_softmax(log_p + p_y.log(), dim=0))),
+        lambda *given: combine(*given).numpy(),
     ],
     "04.4": [
         class_gradient, gradient_through_scores, gradient_in_loops, gradient_in_numpy, gradient_in_place, Gradient(),
         partial(scaled_gradient, 1.0), gradient(lambda u_y, u, t: (u_y - u) / ((1 - t) / t)),
         gradient(lambda u_y, u, t: (t * u_y - t * u) / (1 - t)),
+        lambda *given: class_gradient(*given).numpy(),
         gradient(lambda u_y, u, t: (t.float() / (1 - t.float())) * (u_y.float() - u.float())),
     ],
     "04.5": [
         my_guided_sampler, guided_by(lambda u_0, u_y, w: u_0 + w * (u_y - u_0)), guided_by(plain, "heun"),
         doubled_batch, guided_by(lambda u_0, u_y, w: u_y + (w - 1) * (u_y - u_0)), sampled_in_place, in_float64,
-        two_steps_of_adams,
-        partial(of_labkit, midpoint), Guided(heun), sampled_part_by_part,
+        two_steps_of_adams, partial(of_labkit, midpoint), Guided(heun), sampled_part_by_part,
+        class_by_class, interleaved,
     ],
 }  # fmt: skip
 
@@ -605,8 +734,14 @@ WRONG = {
         (in_the_order_of(within_batches), r"share a batch"),
         (in_the_order_of(same_remainder), r"the pairs 100, 101, 102 of 103 never come"),
         (in_the_order_of(half_by_half), r"share a batch"),
-        (in_the_order_of(rotated_apart), r"draw from `generator`|another seed another"),
-        (in_the_order_of(strided_rotation), r"share a batch|beside a neighbour"),
+        (in_the_order_of(rotated_apart), r"draw from `generator`, and from it alone"),
+        (in_the_order_of(strided_rotation), r"share a batch"),
+        (in_the_order_of(by_the_seed_alone), r"a second epoch with the same generator repeats the first"),
+        (in_the_order_of(one_order_rotated), r"the pairs \d+ and \d+ share a batch in \d+ of 40 epochs"),
+        (in_the_order_of(one_order_of_batches), r"the pairs \d+ and \d+ share a batch in \d+ of 40 epochs"),
+        (in_the_order_of(from_a_buffer), r"comes early in the epoch|share a batch"),
+        (sorted_by_class, r"should not depend on y"),
+        (complex_points, r"complex numbers"),
     ],
     "04.2": [
         (one_update_too_few, r"6 times make 5 updates, .* called 4 times"),
@@ -631,12 +766,15 @@ WRONG = {
         ),
         (
             euler_walk(lambda model, x, y, t, t_next, x_0: x + (t_next - t) * slope(model, x, t, y[:1].expand(len(x)))),
-            "told the first label",
+            "all points were told one label",
         ),
         (by_midpoints, r"6 times make 5 updates, .* called 10 times"),
         (from_fresh_noise, "first slope is not taken at x_0"),
         (one_long_step, r"5 updates, one evaluation each; the model was called 1 times"),
         (only_the_way, "add it to x_0"),
+        (on_an_even_grid, "along an even grid of your own"),
+        (point_by_point_labels, "told other labels than y"),
+        (lambda *given: sample_class(*given) + 0j, "complex numbers"),
     ],
     "04.3": [
         (prior_weights, r"the weights are p\(y\)"),
@@ -646,14 +784,15 @@ WRONG = {
         (wrong_axis, r"normalised over points"),
         (raw_exponentials, r"inf or NaN far away"),
         (nan_to_zero, r"exactly 0 at .* far away .* nan_to_num, only hides that"),
-        (a_little_below, r"near the data: the answer is off|exactly 0 at"),
+        (a_little_below, r"a small number under the fraction line, here 1e-12"),
+        (turned_prior, r"not the unconditional field"),
         (averaged_classes, r"averaged, not summed"),
         (most_probable, r"only the most probable class"),
         (weighed(lambda log_p, p_y: (log_p + p_y).softmax(0)), r"add its logarithm"),
         (weighed(lambda log_p, p_y: (log_p + 2 * p_y.log()).softmax(0)), r"p\(y\) counts twice"),
         (weighed(lambda log_p, p_y: log_p.softmax(0) * p_y), r"normalised before p\(y\) comes in"),
         (weighed(lambda log_p, p_y: p_y * log_p / (p_y * log_p).sum(0)), r"logarithms were taken for probabilities"),
-        (weighed(lambda log_p, p_y: (log_p + p_y.log()).clamp(min=-50).softmax(0)), r"far away from all data"),
+        (weighed(lambda log_p, p_y: (log_p + p_y.log()).clamp(min=-50).softmax(0)), r"far away .* cut off"),
     ],
     "04.4": [
         (gradient(lambda u_y, u, t: t / (1 - t) * (u - u_y)), r"right up to its sign"),
@@ -664,8 +803,11 @@ WRONG = {
         (gradient(lambda u_y, u, t: u_y), r"velocity of the class alone"),
         (gradient(lambda u_y, u, t: u), r"unconditional velocity"),
         (gradient_without_the_label, r"the difference is 0"),
-        (gradient_of_the_first_label, r"off by .* Autograd of the exact"),
-        (gradient_at_half_time, r"off by .* Autograd of the exact"),
+        (gradient(lambda u_y, u, t: u - u_y), r"class comes first"),
+        (gradient(lambda u_y, u, t: (u_y - u) / t), r"divided by t; b_t is"),
+        (gradient(lambda u_y, u, t: (1 - t) * (u_y - u)), r"times 1 - t; divide it by b_t"),
+        (gradient_of_the_first_label, r"off by .* which terms of u"),
+        (gradient_at_half_time, r"off by .* which terms of u"),
         (gradient(lambda u_y, u, t: (u_y - u).norm(dim=1, keepdim=True)), r"should have shape \(100, 2\)"),
         (lambda velocity, x, t, y: (t * velocity(x, t, y) - x) / (1 - t), r"stopped in the line"),
         (returns_nothing, r"is a `return` missing"),
@@ -679,9 +821,18 @@ WRONG = {
         (guided_by(lambda u_0, u_y, w: w * u_y), r"w = 0: "),
         (fixed_steps, r"are `steps` really the steps"),
         (twice_the_steps, r"160 evaluations a point in 20 steps; at most 80"),
-        (null_of_the_lesson, r"is `null` the one that is given"),
-        (one_label, r"w = 1: "),
-        (from_other_noise, r"not x_0: start from the noise given"),
+        (null_of_the_lesson, r"are `w` and `null` those that are given"),
+        (one_label, r"told a label that is not their own"),
+        (from_other_noise, r"told a label that is not their own"),
+        (guided_by(lambda u_0, u_y, w: u_0 + w * u_y), r"u\(x\|null\) comes with the weight 1"),
+        (guided_by(lambda u_0, u_y, w: w * (u_y - u_0)), r"difference alone"),
+        (a_grid_of_n_times, r"19 steps are taken in place of 20"),
+        (largest_label_and_one, r"null = 5 .* are `w` and `null` those that are given"),
+        (second_slope_unguided, r"Are all slopes of a step guided"),
+        (first_step_unguided, r"w = 0: in 20 steps your points end"),
+        (float_labels, r"labels are whole numbers"),
+        (complex_ends, r"complex numbers"),
+        (from_scaled_noise, r"about x_0 itself"),
         (until_the_last_step, r"from those of a tight solve"),
         (noise_back, r"the model was never asked"),
         (returns_nothing, r"is a `return` missing"),

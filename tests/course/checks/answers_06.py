@@ -546,9 +546,9 @@ RIGHT = {
         partial(through_the_norm, 1e-4), as_numpy_says, as_a_tensor,
     ],
     "06.3": [
-        small_plan, plan_of(((8, 16), 16, 8e-3)), plan_of(((8, 16), 20, 1e-2)), Planned(), partial(plan_by_numbers, 1),
-        plan_of(((8, 16), 16, 1e-2), ((16, 32), 32, 6e-3)), plan_of(((8, 16), 16, 1.2e-2)), plan_of(((8,), 16, 1e-2)),
-        plan_of(((8, 16), 12, 1e-2)), plan_of(((8, 16), 24, 1.2e-2)),
+        small_plan, plan_of(((8, 16), 12, 8e-3)), plan_of(((8, 16), 16, 1.5e-2)), Planned(),
+        partial(plan_by_numbers, 1), plan_of(((8, 16), 12, 1e-2), ((16, 32), 32, 6e-3)), plan_of(((8, 16), 14, 1.2e-2)), plan_of(((8,), 12, 1e-2)),
+        plan_of(((8, 16), 8, 1e-2)), plan_of(((8, 16), 10, 1e-2)),
     ],
     "06.4": [
         noise_of_seeds, in_one_go, filled, of_numpy, of_an_older_numpy, behind_a_fork, of_python, Noise(),
@@ -597,8 +597,8 @@ WRONG = {
     ],
     "06.3": [
         (plan_of(((64, 128, 192), 16, 3e-3)), "nothing is learned in so few"),
-        (plan_of(((32, 64, 96), 64, 3e-3)), "nothing is learned in so few"),
-        (plan_of(((16, 32), 64, 6e-3)), "Few steps: what would"),
+        (plan_of(((16, 32), 64, 6e-3)), "nothing is learned in so few"),
+        (plan_of(((8, 16), 32, 1e-2)), "Few steps: what would"),
         (plan_of(((8, 16), 16, 1e-4)), "is small for so short a training"),
         (plan_of(((8, 16), 16, 0.5)), "is large for AdamW|broke off"),
         (plan_of(((8, 16), 2, 1e-2)), "takes at most 1,000"),
@@ -639,7 +639,7 @@ WRONG = {
         (of_shares(lambda share: -share.log2().sum().item()), "not weighed by the shares"),
         (of_shares(lambda share: 1 - share.square().sum().item()), "Gini index"),
         (of_shares(lambda share: len(share) / 2), "Are the shares counts"),
-        (of_shares(lambda share: -(share * share.log2()).sum().item() / math.log2(10)), "to base 10|divided by log2 10"),
+        (of_shares(lambda share: -(share * share.log10()).sum().item()), "to base 10|divided by log2 10"),
         (a_little_added, "nothing added"),
         (no_answer, "is a `return` missing"),
     ],
