@@ -494,7 +494,7 @@ def _apart_from_labkit() -> Iterator[None]:
     def _refuse(*_: object, **__: object) -> None:
         raise NotRight("that is labkit's own DiT at work. Write the forward pass with the parts of your class")
 
-    with replaced.object(DiT, "forward", refuse), replaced.object(DiT, "_embed", refuse):
+    with replaced.object(DiT, "forward", _refuse), replaced.object(DiT, "_embed", _refuse):
         yield
 
 

@@ -547,7 +547,8 @@ RIGHT = {
     ],
     "06.3": [
         small_plan, plan_of(((8, 16), 12, 8e-3)), plan_of(((8, 16), 16, 1.5e-2)), Planned(),
-        partial(plan_by_numbers, 1), plan_of(((8, 16), 12, 1e-2), ((16, 32), 32, 6e-3)), plan_of(((8, 16), 14, 1.2e-2)), plan_of(((8,), 12, 1e-2)),
+        partial(plan_by_numbers, 1), plan_of(((8, 16), 12, 1e-2), ((16, 32), 32, 6e-3)),
+        plan_of(((8, 16), 14, 1.2e-2)), plan_of(((8,), 12, 1e-2)),
         plan_of(((8, 16), 8, 1e-2)), plan_of(((8, 16), 10, 1e-2)),
     ],
     "06.4": [
