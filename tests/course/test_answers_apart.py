@@ -152,10 +152,10 @@ def test_a_lesson_whose_copy_may_not_run_is_complained_of(sources, complaint):
     "source",
     [
         f"x = 1\n{BEGIN}\nx = 2\n{END}",
-        f"class A:\n    def f(self):\n        {BEGIN}\n        return 1\n        {END}",
+        f"class A:\n    pass\n{BEGIN}\nA.f = abs\n{END}",
         f"if True:\n    def f():\n        {BEGIN}\n        return 1\n        {END}",
     ],
-    ids=["at the top", "a method", "under a condition"],
+    ids=["at the top", "behind a class", "under a condition"],
 )
 def test_a_solution_outside_of_a_function_is_refused(source):
     with pytest.raises(AssertionError, match="a solution stands outside of a function"):
