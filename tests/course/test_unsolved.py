@@ -92,7 +92,7 @@ def test_a_blank_that_is_none_is_seen_and_what_it_does_not_need_is_not_run(tmp_p
         return [*imports, 'lesson = begin(budgets, on="cpu")', "1 / 0", blank, 'check("01.5", f)']
 
     wrong = {
-        "NotRight: 01.5: n = 1 should be 1 updates": copy("return 0"),
+        "NotRight: 01.5: what is returned should be a tensor": copy("return 0"),
         "NotRight: 01.5: your function stopped .* 'missing' is not defined": copy("missing"),
         "^NameError": copy("0", "def f(step, x, n=missing):"),
     }
