@@ -23,9 +23,10 @@ from labkit.course.checks.require import (
 )
 from labkit.nn.unet import ResidualBlock, UNet
 
-SMALL, LARGE = 7e10, 3.3e13  # operations: what the check of 06.3 trains with, and what the lesson does
+SMALL, LARGE = 7e10, 3.3e13  # operations: what the check of 06.3 trains with, and what the lesson does on two cores
 TARGET = 0.4  # the held-out loss to reach with SMALL
 FEWEST, MOST = 20, 1000  # steps that are worth a try, and that do not take too long
+MOST_IN_LESSON = 20_000  # steps that the lesson takes at most, whatever its budget would pay
 
 
 def residual_block(answer: Callable) -> str:
@@ -54,18 +55,34 @@ def residual_block(answer: Callable) -> str:
                 said = f"{case} the parts must keep their names, {parts}, and their sizes: {str(error)[:200]}"
                 raise NotRight(said) from error
             value, right = _through(mine, x, emb, case), truth(x, emb)
-            known = {sentence: wrong for sentence, wrong in _block_mistakes(truth, x, emb).items()}
+            known = _block_mistakes(truth, x, emb)
             hint = "Follow the arrows: normalise, silu, convolve; normalise, scale and shift, silu, convolve; add"
             require_close(value.detach(), right.detach(), case, known, hint)
-            alone = _through(mine, x[1:2], emb[1:2], case)
+            alone = _through(mine, x[1:2], emb[1:2], f"{case} for a batch of one,")
+            require_like(alone, value[1:2], f"{case} the output for a batch of one")
             require(gap(alone[0], value[1]) < 1e-3, f"{case} an image's output changes with its batch")
-            (slope,) = torch.autograd.grad(right.square().mean(), emb)
-            (found,) = (
-                torch.autograd.grad(value.square().mean(), emb, allow_unused=True) if value.requires_grad else (None,)
-            )
-            said = f"{case} the output is right, but no gradient reaches `emb`: is something detached?"
-            require(found is not None and gap(found, slope) < 1e-3, said)
+            for name, slope, found in _slopes(truth, mine, x, emb):
+                said = f"{case} the output is right, but no gradient reaches `{name}`: is something detached?"
+                require(found is not None and found.any(), said)
+                require(gap(found, slope) < 1e-2, f"{case} the output is right, but not the gradient of `{name}`")
+            exact = truth.double()(x.double(), emb.double())
+            value = _through(mine.double(), x.double(), emb.double(), f"{case} in float64,")
+            require_close(value.detach(), exact.detach(), f"{case} in float64,", {}, "In float32 it was right")
     return "Three blocks with labkit's weights give labkit's output, and one that is new gives its shortcut."
+
+
+def _slopes(truth: nn.Module, mine: nn.Module, x: Tensor, emb: Tensor) -> list[tuple[str, Tensor, Tensor | None]]:
+    """What a loss's gradient should be and is, for x, emb and every weight, by name."""
+
+    def of(block: nn.Module) -> dict[str, Tensor | None]:
+        inputs = {"x": x.clone().requires_grad_(), "emb": emb.clone().detach().requires_grad_()}
+        wanted = inputs | {name: weight for name, weight in block.named_parameters() if weight.requires_grad}
+        loss = block(*inputs.values()).square().mean()
+        found = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True) if loss.requires_grad else ()
+        return dict(zip(wanted, found, strict=False))
+
+    right, found = of(truth), of(mine)
+    return [(name, slope, found.get(name)) for name, slope in right.items()]
 
 
 def _through(network: nn.Module, x: Tensor, emb: Tensor, case: str) -> Tensor:
@@ -76,7 +93,12 @@ def _through(network: nn.Module, x: Tensor, emb: Tensor, case: str) -> Tensor:
         raise
     except Exception as error:
         told = f"x of shape {tuple(x.shape)} and emb of shape {tuple(emb.shape)}"
+        channels = network.shortcut if isinstance(getattr(network, "shortcut", None), nn.Conv2d) else None
         hint = " A scale (B, C) meets images (B, C, H, W) as scale[:, :, None, None]." if "size" in str(error) else ""
+        if channels is not None and "dimension 1" in str(error):
+            hint = (
+                f" x has {channels.in_channels} channels and the result {channels.out_channels}: shortcut(x) fits them."
+            )
         said = f"{case} your forward stopped with {type(error).__name__}: {error}. It was given {told}.{hint}"
         raise NotRight(said) from error
     require(isinstance(value, Tensor), f"{case} forward should return a tensor; it is {kind(value)}")
@@ -94,6 +116,11 @@ def _block_mistakes(block: ResidualBlock, x: Tensor, emb: Tensor) -> dict[str, T
     def end(z: Tensor) -> Tensor:
         return skip + block.conv_out(silu(z))
 
+    mean_scale, mean_shift = block.scale_shift(silu(emb.mean(0, keepdim=True)))[:, :, None, None].chunk(2, dim=1)
+    odd, even = (block.scale_shift(silu(emb))[:, k::2, None, None] for k in (0, 1))
+    relu = nn.functional.relu
+    relu_scale, relu_shift = block.scale_shift(relu(emb))[:, :, None, None].chunk(2, dim=1)
+
     wrong = {
         "the shortcut is missing: a residual block adds to its input": end(second(h) * (1 + scale) + shift) - skip,
         "the scale multiplies, and nothing is left where it is 0: 1 + scale": end(second(h) * scale + shift),
@@ -110,6 +137,14 @@ def _block_mistakes(block: ResidualBlock, x: Tensor, emb: Tensor) -> dict[str, T
         "the first norm is missing": end(second(block.conv_in(silu(x))) * (1 + scale) + shift),
         "the shift is missing": end(second(h) * (1 + scale)),
         "the scale is missing": end(second(h) + shift),
+        "that is the shortcut alone: the correction f(x) is missing": skip,
+        "every image has its own emb, and they were averaged": end(second(h) * (1 + mean_scale) + mean_shift),
+        "every image has its own emb, and the first was taken for all": end(second(h) * (1 + scale[:1]) + shift[:1]),
+        "all scales come first, then all shifts; here they take turns": end(second(h) * (1 + odd) + even),
+        "the scale is 1 + s, not exp(s)": end(second(h) * scale.exp() + shift),
+        "the shift comes after the norm, which takes most of it away again": end(second(h + shift) * (1 + scale)),
+        "relu stands in the place of silu": skip
+        + block.conv_out(relu(second(block.conv_in(relu(first(x)))) * (1 + relu_scale) + relu_shift)),
     }
     return {sentence: value.detach() for sentence, value in wrong.items()}
 
@@ -135,26 +170,46 @@ def depends_on_batch(answer: Callable) -> str:
     require(seen or normalised.training, eval_mode)
     company = "another order of the same batch changes nothing there: give a sample other company, or none"
     require(seen, said + company)
-    for network, verdict, sentence in (
+    for forward, verdict, sentence in (
         (lambda x, t, y: x * (1 + 2e-8 * len(x)), False, "a difference of 0.00001%, which is rounding: allow for it, "
          "as torch.allclose does"),
         (lambda x, t, y: x.cumsum(dim=0), True, "a network that adds to every sample all those before it. The first "
-         "sample notices nothing: look at all of them"),
+         "sample notices nothing, and what comes behind a sample changes nothing: look at all, and change all else"),
         (lambda x, t, y: x.flip(0).cumsum(dim=0).flip(0), True, "a network that adds to every sample all those after "
-         "it. The last sample notices nothing: look at all of them"),
+         "it. The last sample notices nothing, and what comes before one changes nothing: look at all, and change all "
+         "else"),
         (lambda x, t, y: x + _only(2, x) * x.mean(), True, "a network in which only the sample in the middle notices "
          "its company: look at all of them"),
         (lambda x, t, y: x + 0.1 * x.roll(1, dims=0), True, "a network that adds its neighbour to every sample"),
-        (lambda x, t, y: x + (x - x.mean()).pow(3).mean() * (len(x) > 1), True, "a network that looks at how lopsided "
+        (lambda x, t, y: x.roll(1, dims=0), True, "a network that gives every sample its neighbour's picture. All in "
+         "all the same pictures come out: compare each sample with itself"),
+        (lambda x, t, y: x + torch.cat((torch.zeros_like(x[:1]), x[:-1])) * _odd(x), True, "a network that adds to "
+         "every second sample the one before it. Whatever stays together in your test notices nothing"),
+        (lambda x, t, y: x + (x - x.mean()).pow(3).mean(), True, "a network that looks at how lopsided "
          "the whole batch is"),
         (lambda x, t, y: x + y.to(x.dtype).mean(), True, "a network that adds the mean label of the batch. Labels are "
          "company as well: change them too, or leave the sample alone"),
-        (lambda x, t, y: x + 0.1 * len(x), True, "a network that counts its batch. Is any sample asked for alone?"),
         (lambda x, t, y: x * expand_t(1 + t - t.mean(), x), True, "a network that looks at the mean time of the batch. "
          "Times and labels are company as well: change them too, or leave the sample alone"),
     ):  # fmt: skip
-        require(ask(network) == verdict, f"it says {not verdict} for {sentence}")
+        require(ask(_Told(forward)) == verdict, f"it says {not verdict} for {sentence}")
     return "GroupNorm lets every sample speak for itself, BatchNorm in training does not, and your test can tell."
+
+
+class _Told(nn.Module):
+    """A function of (x, t, y) as a network, which can be put into eval mode and asked for its modules."""
+
+    def __init__(self, function: Callable) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        return self.function(x, t, y)
+
+
+def _odd(x: Tensor) -> Tensor:
+    """1 for every second sample of a batch, 0 for the others."""
+    return expand_t(torch.arange(len(x), dtype=x.dtype) % 2, x)
 
 
 def _only(place: int, x: Tensor) -> Tensor:
@@ -179,9 +234,11 @@ def plan(answer: Callable) -> str:
     larger = _planned(answer, LARGE)
     said = f"with {LARGE:.2g} operations, with which the lesson goes on, it takes {larger[3]:,} steps of {larger[1]}"
     require(larger[3] >= 10 * FEWEST, f"{said}: too few for a whole training. {fewer}")
+    said = f"the plan's network has a held-out loss of {held_out(network):.2f} before its training: hand out a new one"
+    require(held_out(network) > 1, said)
     try:
         history = trained_within(SMALL, network, batch_size, lr)
-    except RuntimeError as error:
+    except Exception as error:
         said = (
             f"{run}, and at a learning rate of {lr:g} the training broke off: {str(error)[:80]}. Is the rate too high?"
         )
@@ -196,7 +253,7 @@ def plan(answer: Callable) -> str:
         elif steps > 400:
             why = "There are steps enough: is there room enough in the network, and is the learning rate right?"
         require(False, f"{run}. Held-out loss {loss:.3f}; the target is {TARGET}. {why}")
-    goes_on = f"With {LARGE:.2g} it takes {larger[3]:,} steps of {larger[1]}, which are not tried here."
+    goes_on = f"With {LARGE:.2g} it takes {min(larger[3], MOST_IN_LESSON):,} steps of {larger[1]}, not tried here."
     return f"Held-out loss {loss:.3f} (target {TARGET}) after {steps:,} steps of {batch_size}. {goes_on}"
 
 
@@ -209,6 +266,7 @@ def _planned(answer: Callable, budget: float) -> tuple[nn.Module, int, float, in
     require(three, f"a plan is (network, batch_size, lr), such as (UNet(...), 64, 3e-3); it is {kind(made)}")
     network, batch_size, lr = made
     require(isinstance(network, nn.Module), f"the plan's network is {kind(network)}")
+    network = network.to("cpu")
     batch_size, lr = require_number(batch_size, "the batch size"), require_number(lr, "the learning rate")
     right = batch_size == int(batch_size) and 1 <= batch_size <= 4096
     require(right, f"the batch size should be a whole number from 1 to 4096; it is {batch_size:g}")
@@ -221,23 +279,31 @@ def _planned(answer: Callable, budget: float) -> tuple[nn.Module, int, float, in
     except Exception as error:
         raise NotRight(f"the network takes no digits x (B, 1, 32, 32) with t and y: {error}") from error
     require(isinstance(out, Tensor) and out.shape == x.shape, "the network's output should be shaped like its pictures")
+    counted = operations(network) > 0
+    require(counted, "torch's counter finds no operation in the network: no convolution and no matrix product")
     return network, int(batch_size), lr, steps_within(budget, network, int(batch_size))
 
 
 def noise_of_seeds(answer: Callable) -> str:
     """06.4: `(seeds, shape)` to one standard normal image a seed, the same in any company."""
     shape = (1, 8, 8)
+
+    def ask(seeds: list[int], size: tuple[int, ...]) -> object:
+        drawn = answer(seeds, size)
+        numbers = isinstance(drawn, numpy.ndarray) and drawn.dtype.kind in "fiu"
+        return torch.from_numpy(drawn) if numbers else drawn
+
     with torch.random.fork_rng(devices=[]):
         before, by_numpy, by_python = torch.get_rng_state(), str(numpy.random.get_state()), random.getstate()
         kept = numpy.random.get_state()
         try:
-            noise, again = answer([7, 8, 9], shape), answer([7, 8, 9], shape)
+            noise, again = ask([7, 8, 9], shape), ask([7, 8, 9], shape)
             untouched = torch.get_rng_state().equal(before)
             others = {"numpy": str(numpy.random.get_state()) == by_numpy, "Python": random.getstate() == by_python}
         finally:
             numpy.random.set_state(kept)
             random.setstate(by_python)
-        alone, turned, many = answer([8], shape), answer([9, 8], shape), answer(list(range(100, 164)), (1, 16, 16))
+        alone, turned, many = ask([8], shape), ask([9, 8], shape), ask(list(range(100, 164)), (1, 16, 16))
     for drawn, n, size in (
         (noise, 3, shape),
         (again, 3, shape),
@@ -245,6 +311,8 @@ def noise_of_seeds(answer: Callable) -> str:
         (turned, 2, shape),
         (many, 64, (1, 16, 16)),
     ):
+        listed = isinstance(drawn, list | tuple) and all(isinstance(part, Tensor) for part in drawn)
+        require(not listed, "that is a list of images; torch.stack makes one tensor of them")
         require_like(drawn, torch.zeros(n, *size), f"the noise of {n} seeds")
     said = "the same seeds give other noise when they are asked for again. Each call must start from the seeds: is a "
     require(noise.equal(again), said + "generator made, and seeded, inside the function?")
@@ -274,9 +342,12 @@ def noise_of_seeds(answer: Callable) -> str:
     require(same == 0, f"of 64 different seeds {same // 2} pairs give one and the same image: is the whole seed used?")
     apart = torch.corrcoef(flat).triu(1).abs().max().item()
     require(apart < 0.5, f"two images of different seeds are alike (correlation {apart:.2f}): are they independent?")
+    common = many.mean(0).std().item()  # 1/8, if nothing is common to the 64 images
+    said = f"the mean of 64 images has standard deviation {common:.2f} in the place of 1/8: what have they in common?"
+    require(common < 0.17, said)
     within = torch.corrcoef(many.transpose(0, 2).reshape(16, -1)).triu(1).abs().max().item()
     require(within < 0.5, f"rows of one image are alike (correlation {within:.2f}): draw all of its numbers")
-    wide = answer([5, 1005, 65_541, 100_005], shape)  # alike modulo 1000, 2**16 and 10**5
+    wide = ask([5, 1005, 65_541, 100_005], shape)  # alike modulo 1000, 2**16 and 10**5
     require_like(wide, torch.zeros(4, *shape), "the noise of 4 seeds")
     alike = any(wide[0].equal(other) for other in wide[1:])
     require(not alike, "of the seeds 5, 1005, 65541 and 100005 two give the same noise: use the whole seed")
@@ -292,11 +363,14 @@ def entropy_in_bits(answer: Callable) -> str:
         "shares 1/2, 1/4 and 1/4 of classes 0, 1 and 2": torch.tensor([0, 0, 1, 2]),
         "only 0 and 9, equally often": torch.tensor([0, 9, 9, 0]),
         "nothing but threes": torch.full((20,), 3),
+        "999 sevens and one 2": torch.cat((torch.full((999,), 7), torch.tensor([2]))),
         "60 random classes": torch.randint(10, (60,), generator=generator).clamp_max(6),
     }
     for name, digits in cases.items():
         truth = Categorical(digits.bincount().double() / len(digits)).entropy().item() / math.log(2)
-        value = require_number(answer(digits), f"for {name} the entropy, where 0 log 0 counts as 0,")
+        value = answer(digits)
+        value = value.item() if isinstance(value, numpy.ndarray) and value.size == 1 else value
+        value = require_number(value, f"for {name} the entropy, where 0 log 0 counts as 0,")
         said = f"for {name} it should be {truth:.3f} bits; yours is {value:.3f}"
         require(value > -1e-4, f"{said}. Entropy is never negative: logarithms of shares are")
         if abs(value - truth) > 1e-3:

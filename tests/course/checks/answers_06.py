@@ -336,6 +336,32 @@ def with_all_labels_kept(network, x, t, y):
     return any(not torch.allclose(other[k], whole[k], rtol=1e-3, atol=1e-5) for k, other in enumerate(others))
 
 
+def sorted_outputs(network, x, t, y):
+    apart = torch.cat([network(*(part[k : k + 1] for part in (x, t, y))) for k in range(len(x))])
+    return not torch.allclose(network(x, t, y).flatten().sort().values, apart.flatten().sort().values, rtol=1e-3)
+
+
+def halved_once(network, x, t, y):
+    k = len(x) // 2
+    halves = torch.cat((network(x[:k], t[:k], y[:k]), network(x[k:], t[k:], y[k:])))
+    return not torch.allclose(network(x, t, y), halves, rtol=1e-3, atol=1e-5)
+
+
+def with_noise_behind(network, x, t, y):
+    longer = [torch.cat(pair) for pair in ((x, torch.randn_like(x)), (t, torch.rand_like(t)), (y, 9 - y))]
+    return not torch.allclose(network(*longer)[: len(x)], network(x, t, y), rtol=1e-3, atol=1e-5)
+
+
+def by_its_modules(network, x, t, y):
+    return any(isinstance(part, nn.BatchNorm2d) for part in network.modules())
+
+
+def with_one_left_out(network, x, t, y):
+    whole = network(x, t, y)
+    kept = [[k for k in range(len(x)) if k != out] for out in range(len(x))]
+    return any((network(x[k], t[k], y[k]) - whole[k]).abs().max() > 1e-5 for k in kept)
+
+
 def never(network, x, t, y):
     return False
 
@@ -543,7 +569,7 @@ RIGHT = {
     ],
     "06.2": [
         alone, sample_by_sample, by_numpy, by_the_largest_gap, by_relative_error, Alone(), in_two_halves,
-        partial(through_the_norm, 1e-4), as_numpy_says, as_a_tensor,
+        partial(through_the_norm, 1e-4), as_numpy_says, as_a_tensor, in_other_company, with_one_left_out,
     ],
     "06.3": [
         small_plan, plan_of(((8, 16), 12, 8e-3)), plan_of(((8, 16), 16, 1.5e-2)), Planned(),
@@ -589,6 +615,10 @@ WRONG = {
         (without_rounding, "is rounding: allow for it"),
         (only_the_first_sample, "all those before it. The first sample notices nothing"),
         (only_the_last_sample, "all those after it. The last sample notices nothing"),
+        (sorted_outputs, "compare each sample with itself"),
+        (halved_once, "every second sample the one before it"),
+        (with_noise_behind, "what comes behind a sample changes nothing"),
+        (by_its_modules, "those before it"),
         (first_and_last, "only the sample in the middle"),
         (only_other_pictures, "Times and labels are company|mean time of the batch|mean label of the batch"),
         (with_all_labels_kept, "mean label of the batch"),
