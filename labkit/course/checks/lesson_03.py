@@ -276,9 +276,9 @@ def repair(answer: Callable) -> str:
 
     def ends(cloud: Cloud, x_0: Tensor, seed: int = 0, budget: int = BUDGET) -> tuple[Tensor, float]:
         asked: list[int] = []
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):
             x = answer(cloud.velocity(asked), x_0, budget, torch.Generator().manual_seed(seed))
-        x = _tensor(x, "the end points")
+        x = x if isinstance(x, list | tuple) else _tensor(x, "the end points")  # what follows in the lesson wants one
         if isinstance(x, Tensor) and not x.isfinite().all():
             require(False, "your points fly off to infinity: near t = 1 the score is steep, so let sigma fade there")
         require_like(x, x_0, "the end points")

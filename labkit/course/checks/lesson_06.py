@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Callable
+from copy import deepcopy
 
 import numpy
 import torch
@@ -234,10 +235,13 @@ def plan(answer: Callable) -> str:
     larger = _planned(answer, LARGE)
     said = f"with {LARGE:.2g} operations, with which the lesson goes on, it takes {larger[3]:,} steps of {larger[1]}"
     require(larger[3] >= 10 * FEWEST, f"{said}: too few for a whole training. {fewer}")
-    said = f"the plan's network has a held-out loss of {held_out(network):.2f} before its training: hand out a new one"
-    require(held_out(network) > 1, said)
     try:
-        history = trained_within(SMALL, network, batch_size, lr)
+        at_first = held_out(network)
+        said = f"the plan's network has a held-out loss of {at_first:.2f} before its training: hand out one that is new"
+        require(at_first > 1, said)
+        history = trained_within(SMALL, deepcopy(network), batch_size, lr)
+    except NotRight:
+        raise
     except Exception as error:
         said = (
             f"{run}, and at a learning rate of {lr:g} the training broke off: {str(error)[:80]}. Is the rate too high?"
@@ -250,8 +254,8 @@ def plan(answer: Callable) -> str:
             why = f"The learning rate {lr:g} is small for so short a training"
         elif lr > 0.03:
             why = f"The learning rate {lr:g} is large for AdamW"
-        elif steps > 400:
-            why = "There are steps enough: is there room enough in the network, and is the learning rate right?"
+        elif steps > 200:
+            why = "There are steps enough: is the learning rate right, and is the network fine and wide enough?"
         require(False, f"{run}. Held-out loss {loss:.3f}; the target is {TARGET}. {why}")
     goes_on = f"With {LARGE:.2g} it takes {min(larger[3], MOST_IN_LESSON):,} steps of {larger[1]}, not tried here."
     return f"Held-out loss {loss:.3f} (target {TARGET}) after {steps:,} steps of {batch_size}. {goes_on}"

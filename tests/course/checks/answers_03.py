@@ -729,6 +729,7 @@ WRONG = {
         (only_some_points, r"the end points should have shape \(300, 2\); it has \(100, 2\)"),
         (lambda *given: my_repair(*given).to(torch.complex64), "decimal numbers"),
         (lambda *given: given[1] > 0, "decimal numbers"),
+        (lambda *given: list(my_repair(*given)), "it is of type list"),
         (lambda *_: None, "is a `return` missing"),
     ],
     "03.5": [
