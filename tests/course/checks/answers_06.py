@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections import namedtuple
 from functools import partial
 
 import numpy as np
@@ -9,8 +10,10 @@ import torch
 from torch import nn
 from torch.nn.functional import silu
 
-from labkit.nn.unet import ResidualBlock, UNet, group_norm, zeroed
+from labkit.nn import DiT, ResidualBlock, UNet, flop_count, group_norm, zeroed
+from labkit.training.pretrained import load_pretrained
 
+ONE = torch.zeros(1, 1, 32, 32), torch.zeros(1), torch.zeros(1, dtype=torch.int64)
 _made_once = torch.Generator().manual_seed(7)
 
 
@@ -268,6 +271,38 @@ def detached(self, x, emb):
     return as_in_the_lesson(self, x, emb.detach())
 
 
+def picture_detached(self, x, emb):
+    return as_in_the_lesson(self, x.detach(), emb)
+
+
+def weights_detached(self, x, emb):
+    scale, shift = scale_and_shift(self, emb)
+    h = silu(self.norm_out(self.conv_in(silu(self.norm_in(x)))) * (1 + scale) + shift)
+    return self.shortcut(x) + nn.functional.conv2d(h, self.conv_out.weight.data, self.conv_out.bias, padding=1)
+
+
+def averaged_over_the_batch(self, x, emb):
+    return as_in_the_lesson(self, x, emb.mean(dim=0, keepdim=True))
+
+
+def the_first_for_all(self, x, emb):
+    return as_in_the_lesson(self, x, emb[:1])
+
+
+def by_turns(self, x, emb):
+    both = self.scale_shift(silu(emb))[:, :, None, None]
+    h = self.norm_out(self.conv_in(silu(self.norm_in(x)))) * (1 + both[:, ::2]) + both[:, 1::2]
+    return self.shortcut(x) + self.conv_out(silu(h))
+
+
+def nothing_but_the_shortcut(self, x, emb):
+    return self.shortcut(x) + 0 * self.scale_shift(emb).sum()
+
+
+def input_for_shortcut(self, x, emb):
+    return x + as_in_the_lesson(self, x, emb) - self.shortcut(x)
+
+
 def forward_of_none(self, x, emb):
     as_in_the_lesson(self, x, emb)
 
@@ -391,7 +426,77 @@ class Planned:
 
 
 def plan_by_numbers(factor, budget):
-    return UNet(widths=(8, 16), emb_dim=64), int(16 * factor), 1e-2
+    return UNet(widths=(8, 16)), int(16 * factor), 1e-2
+
+
+def plan_of_a_transformer(budget):
+    width, depth = (32, 2) if budget < 1e12 else (96, 6)
+    return DiT(width=width, depth=depth, patch=4, heads=2), 16, 3e-3
+
+
+def plan_with_names(budget):
+    named = namedtuple("Plan", "network batch_size lr")
+    return named(lr=np.float32(0.01), batch_size=np.int64(16), network=UNet(widths=(8, 16)))
+
+
+def plan_in_parts(budget):
+    yield UNet(widths=(8, 16)).eval()
+    yield 16.0
+    yield torch.tensor(1e-2)
+
+
+def plan_by_searching(budget):
+    price = {widths: flop_count(UNet(widths=widths).eval(), *ONE) for widths in ((64, 128), (16, 32), (8, 16))}
+    widths = next(widths for widths in price if budget / (3 * 16 * price[widths]) > 200)
+    torch.manual_seed(0)
+    return UNet(widths=widths), 16, 1e-2
+
+
+class Planner:
+    def __init__(self, lr):
+        self.lr = lr
+
+    def plan(self, budget):
+        network = UNet(widths=[8, 16]).requires_grad_(False)
+        return [network, 16 if budget < 1e12 else 128, self.lr]
+
+
+_ready = UNet(widths=(8, 16))
+
+
+def with_a_network_of_before(budget):
+    return _ready, 16, 1e-2
+
+
+def trained_before(budget):
+    network, _ = load_pretrained("mnist-unet-weak")
+    return network, 8, 1e-2
+
+
+class OnlyScales(nn.Module):
+    null = 10
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x, t, y=None):
+        return self.scale * x
+
+
+def without_operations(budget):
+    return OnlyScales(), 16, 1e-2
+
+
+class TooNarrow(OnlyScales):
+    def forward(self, x, t, y=None):
+        if len(x) > 2:
+            raise ValueError("a batch of three is too many")
+        return sum(nn.functional.linear(x, self.scale.expand(32, 32)) for _ in range(50)) / 1600
+
+
+def without_large_batches(budget):
+    return TooNarrow(), 64, 1e-2
 
 
 def without_labels(budget):
@@ -469,6 +574,24 @@ def in_double(seeds, shape):
     return torch.stack(
         [torch.randn(shape, generator=torch.Generator().manual_seed(s), dtype=torch.float64) for s in seeds]
     )
+
+
+def as_an_array(seeds, shape):
+    return np.stack([np.random.default_rng(seed).standard_normal(shape, dtype=np.float32) for seed in seeds])
+
+
+def as_a_list(seeds, shape):
+    return [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+
+
+def with_a_part_in_common(seeds, shape):
+    common = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return torch.stack([0.8 * image + 0.6 * common for image in noise_of_seeds(seeds, shape)])
+
+
+def with_a_little_in_common(seeds, shape):
+    common = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return torch.stack([0.95 * image + 0.31 * common for image in noise_of_seeds(seeds, shape)])
 
 
 def reusing_one_generator(seeds, shape):
@@ -556,6 +679,15 @@ def by_xlogy(digits):
     return -torch.special.xlogy(share, share).sum() / torch.tensor(2.0).log()
 
 
+def clamped_at_a_hundredth(digits):
+    share = digits.bincount(minlength=10) / len(digits)
+    return -(share * share.clamp_min(0.01).log2()).sum().item()
+
+
+def as_an_array_of_one(digits):
+    return np.array([counted_by_numpy(digits)])
+
+
 def a_little_added(digits):
     share = (digits.bincount(minlength=10) + 1) / (len(digits) + 10)
     return -(share * share.log2()).sum().item()
@@ -565,24 +697,24 @@ RIGHT = {
     "06.1": [
         ResidualBlock, Written, made_by_a_function, partial(Written),
         *map(block_of, (as_in_the_lesson, by_halves, by_einsum, by_addcmul, image_by_image, by_functional)),
-        block_of(in_place_after_the_convolution),
+        block_of(in_place_after_the_convolution), block_of(in_float64),
     ],
     "06.2": [
         alone, sample_by_sample, by_numpy, by_the_largest_gap, by_relative_error, Alone(), in_two_halves,
         partial(through_the_norm, 1e-4), as_numpy_says, as_a_tensor, in_other_company, with_one_left_out,
     ],
     "06.3": [
-        small_plan, plan_of(((8, 16), 12, 8e-3)), plan_of(((8, 16), 16, 1.5e-2)), Planned(),
-        partial(plan_by_numbers, 1), plan_of(((8, 16), 12, 1e-2), ((16, 32), 32, 6e-3)),
-        plan_of(((8, 16), 14, 1.2e-2)), plan_of(((8,), 12, 1e-2)),
-        plan_of(((8, 16), 8, 1e-2)), plan_of(((8, 16), 10, 1e-2)),
+        small_plan, Planned(), partial(plan_by_numbers, 1), plan_of_a_transformer, plan_with_names, plan_in_parts,
+        plan_by_searching, Planner(1e-2).plan, with_a_network_of_before, plan_of(((8,), 12, 1e-2)),
+        lambda budget: (UNet(widths=(8, 16)), 16, 1e-2) if budget < 1e12 else (UNet(widths=(48, 96)), 64, 3e-3),
     ],
     "06.4": [
         noise_of_seeds, in_one_go, filled, of_numpy, of_an_older_numpy, behind_a_fork, of_python, Noise(),
-        by_box_and_muller, in_double, reusing_one_generator,
+        by_box_and_muller, in_double, reusing_one_generator, as_an_array,
     ],
     "06.5": [
-        entropy, entropy_by_clamping, counted_by_python, counted_by_numpy, of_torch, Entropy(), in_loops, by_xlogy,
+        entropy, entropy_by_clamping, as_an_array_of_one, counted_by_python, counted_by_numpy, of_torch, Entropy(),
+        in_loops, by_xlogy,
         of_shares(lambda share: -(share * share.log()).sum() / math.log(2)),
         of_shares(lambda share: torch.dot(share, (1 / share).log2()).float()),
         of_shares(lambda share: math.log2(10) - (share * (10 * share).log2()).sum().item()),
@@ -603,6 +735,14 @@ WRONG = {
         (block_of(no_last_silu), "before the last convolution"),
         (block_of(vectors_meet_images), r"your forward stopped with .* scale\[:, :, None, None\]"),
         (block_of(detached), "no gradient reaches `emb`"),
+        (block_of(picture_detached), "no gradient reaches `x`"),
+        (block_of(weights_detached), "no gradient reaches `conv_out.weight`"),
+        (block_of(averaged_over_the_batch), "they were averaged"),
+        (block_of(the_first_for_all), "the first was taken for all"),
+        (block_of(by_turns), "here they take turns"),
+        (block_of(nothing_but_the_shortcut), "the shortcut alone"),
+        (block_of(input_for_shortcut), r"shortcut\(x\) fits them"),
+        (modulated(lambda h, scale, shift: h * scale.exp() + shift), r"not exp\(s\)"),
         (block_of(forward_of_none), "is a `return` missing"),
         (Narrow, "must keep their names|stopped with"),
         (NotZeroed, "the block should give its shortcut of x"),
@@ -637,6 +777,9 @@ WRONG = {
         (without_labels, "num_classes=10"),
         (no_network, "the plan's network is of type tuple"),
         (names_for_numbers, r"a plan is \(network, batch_size, lr\)"),
+        (trained_before, "before its training: hand out one that is new|nothing is learned in so few"),
+        (without_operations, "no convolution and no matrix product"),
+        (without_large_batches, "broke off: a batch of three is too many"),
         (half_an_image, "should be a whole number"),
         (of_a_third_size, "takes no digits"),
         (no_answer, "is a `return` missing"),
@@ -655,6 +798,9 @@ WRONG = {
         (seeds_modulo(1000), "use the whole seed"),
         (uniform_of_size_one, "lie beyond 2"),
         (one_row_for_all, "alike|same mean|beyond 2"),
+        (as_a_list, "torch.stack makes one tensor"),
+        (with_a_part_in_common, "alike|in common"),
+        (with_a_little_in_common, "in common"),
         (seeds_by_place, "give every seed its own"),
         (no_answer, "is a `return` missing"),
     ],
@@ -672,6 +818,7 @@ WRONG = {
         (of_shares(lambda share: len(share) / 2), "Are the shares counts"),
         (of_shares(lambda share: -(share * share.log10()).sum().item()), "to base 10|divided by log2 10"),
         (a_little_added, "nothing added"),
+        (clamped_at_a_hundredth, "999 sevens"),
         (no_answer, "is a `return` missing"),
     ],
 }
