@@ -2,15 +2,14 @@
 
 import math
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import cache
 
-import numpy
 import torch
 from torch import Tensor
 from torch.autograd import grad
 
 from labkit.base.shapes import TIME_TOLERANCE, captured
-from labkit.course.checks.require import NotRight, gap, kind, require, require_close, require_like
+from labkit.course.checks.require import as_tensor, gap, kind, require, require_close, require_like
 from labkit.flow.exact import ExactMarginal
 from labkit.flow.mixtures import GaussianMixture, petals, ring
 from labkit.flow.paths import GaussianPath
@@ -30,7 +29,7 @@ def euler_step(step: Callable) -> str:
     slope = torch.tensor([0.8, -1.3, 0.5], dtype=torch.float64)
     t, s = torch.linspace(0.1, 0.6, 5).double(), torch.tensor([0.2, 0.4, 0.5, 0.65, 0.9]).double()
     long = (s - t)[:, None]
-    moved = _tensor(step(_asked(lambda x, t: slope + 0 * x), x, t, s))
+    moved = as_tensor(step(_asked(lambda x, t: slope + 0 * x), x, t, s))
     mistakes = {
         "yours did not move it": x,
         "yours moved by u itself: where is the length of the step, s - t?": x + slope,
@@ -54,7 +53,7 @@ def euler_step(step: Callable) -> str:
         return x @ mix.to(x.dtype) + (t.to(x.dtype) ** 2)[:, None]
 
     seen: list[int] = []
-    moved, there, u = _tensor(step(_asked(linear, seen), x, t, s)), x + long * linear(x, t), linear(x, t)
+    moved, there, u = as_tensor(step(_asked(linear, seen), x, t, s)), x + long * linear(x, t), linear(x, t)
     half = linear(x + long / 2 * u, (t + s) / 2)
     ahead = linear(there, s)
     mistakes = {
@@ -76,7 +75,7 @@ def euler_step(step: Callable) -> str:
     require_close(moved, there, "for a field that depends on x and t:", mistakes, hint)
     count = sum(seen) / len(x)  # zero where torch.func hides the points
     require(count <= 1, f"Euler asks the field once a step; yours asked {count:g} times, as better methods do")
-    back = _tensor(step(_asked(linear), x, s, t))
+    back = as_tensor(step(_asked(linear), x, s, t))
     case = "for a step back in time, with s before t (forwards it was right):"
     require_close(back, x - long * linear(x, s), case, {}, "s - t has a sign, and it is negative there.")
 
@@ -88,7 +87,7 @@ def euler_step(step: Callable) -> str:
     for n in counts:
         x, ts = start, torch.linspace(0, 1, n + 1).double()
         for k in range(n):
-            x = _tensor(step(field, x, ts[k].expand(12), ts[k + 1].expand(12)))
+            x = as_tensor(step(field, x, ts[k].expand(12), ts[k + 1].expand(12)))
             require_like(x, start, "the step")
         errors.append(max((x - mu - std * start).square().mean().sqrt().item(), 1e-12))
     order = math.log(errors[0] / errors[-1]) / math.log(counts[-1] / counts[0])
@@ -109,7 +108,7 @@ def euler_maruyama_step(step: Callable) -> str:
         return 5 * t[:, None] - 3 * x
 
     b = drift(x, t)
-    quiet, moved, again = (_tensor(step(_asked(drift), scale, x, t, s)) for scale in (1e-9, sigma, sigma))
+    quiet, moved, again = (as_tensor(step(_asked(drift), scale, x, t, s)) for scale in (1e-9, sigma, sigma))
     mistakes = {
         "the drift does nothing: is it left out, or multiplied by sigma?": x,
         "the drift is not multiplied by s - t": x + b,
@@ -219,7 +218,7 @@ def cosine_velocity(velocity: Callable) -> str:
         "that is the conditional path itself, not its velocity": x,
         "that is the noise, (x - alpha_t z) / beta_t; the velocity is d_alpha_t z + d_beta_t times it": r / b,
     }  # fmt: skip
-    value = _tensor(velocity(x, z, t))
+    value = as_tensor(velocity(x, z, t))
     hint = "The truth is a finite difference of the path itself, alpha_t z + beta_t eps with t a bit later and earlier."
     require_close(value, truth, "for the cosine path:", mistakes, hint, close=1e-3)
     return f"It agrees with the finite difference of the path to {gap(value, truth):.0e}."
@@ -235,7 +234,7 @@ def same_marginals(drift: Callable) -> str:
     case, hint = "the Fokker-Planck equation is violated:", "It asks for u + sigma^2 / 2 times the score."
 
     def asked(x: Tensor, t: Tensor, sigma: float) -> Tensor:
-        return _tensor(drift(x, t, velocity, score, sigma))
+        return as_tensor(drift(x, t, velocity, score, sigma))
 
     u, s = exact.velocity(x, t), exact.score(x, t)
     u_late, s_late = exact.velocity(x, 1 - t), exact.score(x, 1 - t)
@@ -326,7 +325,7 @@ def sampler(answer: Callable) -> str:
         end = answer(counted, x_0, most)
         one = "what is returned should be one tensor, the points at t = 1; yours is a"
         require(not isinstance(end, list | tuple), f"{one} {type(end).__name__}: is the whole way in it?")
-        end = _tensor(end)
+        end = as_tensor(end)
         few = end.ndim == 3 and end.shape[1:] == x_0.shape if isinstance(end, Tensor) else False
         require(not few, "what is returned should be the points at t = 1, not the whole way: return its last entry")
         require_like(end, x_0, "what is returned")
@@ -427,39 +426,10 @@ def _require_askable(x: object, t: object) -> None:
     require(t.shape == x.shape[:1], f"{one}, here {tuple(x.shape[:1])}; yours has shape {tuple(t.shape)}")
 
 
-def _tensor(value: object) -> object:
-    """A tensor of what holds decimal numbers, such as an array or a list of rows; anything else stays what it is."""
-    if isinstance(value, list | tuple) and value and all(isinstance(part, Tensor) for part in value):
-        same = len({part.shape for part in value}) == 1
-        value = torch.stack(list(value)) if same else value
-    elif isinstance(value, numpy.ndarray | list | tuple):
-        try:
-            value = torch.from_numpy(numpy.asarray(value, dtype=float))
-        except (TypeError, ValueError):
-            return value
-    if isinstance(value, Tensor):
-        if not value.is_floating_point():
-            raise NotRight(f"the answer should hold decimal numbers; it holds {value.dtype}")
-        value = value.detach()
-    return value
-
-
-def _seeded(tried: Callable[[Callable], str]) -> Callable[[Callable], str]:
-    """The check with torch's global generator, from which answers may draw, seeded and handed back as it was."""
-
-    @wraps(tried)
-    def seeded(answer: Callable) -> str:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(13)
-            return tried(answer)
-
-    return seeded
-
-
 CHECKS: dict[str, Callable[[Callable], str]] = {
-    "01.1": _seeded(euler_step),
-    "01.2": _seeded(euler_maruyama_step),
-    "01.3": _seeded(cosine_velocity),
-    "01.4": _seeded(same_marginals),
-    "01.5": _seeded(sampler),
+    "01.1": euler_step,
+    "01.2": euler_maruyama_step,
+    "01.3": cosine_velocity,
+    "01.4": same_marginals,
+    "01.5": sampler,
 }

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from labkit.base.shapes import captured
-from labkit.course.checks.require import NotRight, gap, kind, require, require_close, require_like
+from labkit.course.checks.require import NotRight, as_tensor, gap, kind, require, require_close, require_like
 from labkit.flow.exact import EmpiricalMarginal, ExactMarginal
 from labkit.flow.mixtures import GaussianMixture
 from labkit.flow.paths import GaussianPath
@@ -199,8 +199,8 @@ def _require_loss(
     if number and numpy.size(value) == 1:
         said = f"the loss is {kind(value)}: a plain number carries no gradient. Return the tensor"
         require(False, f"{said}; {float(numpy.reshape(value, -1)[0]):.4f} came, and {truth.item():.4f} is right")
+    value = as_tensor(value, "the loss")
     require(isinstance(value, Tensor), f"the loss should be a tensor; it is {kind(value)}")
-    require_decimal(value, "the loss")
     said = "the loss is not finite: at t = 1 the target (z - x) / (1 - t) is 0/0; write it as the velocity of the path"
     require(bool(value.isfinite().all()), said)
     if value.shape != truth.shape and value.numel() in (len(z), z.numel()):
@@ -263,7 +263,6 @@ def theorem(answer: Callable) -> str:
         two = isinstance(both, tuple | list) and len(both) == 2
         require(two, f"return two losses, (loss_fm, loss_cfm); what came is {kind(both)}")
         for name, value in zip(("loss_fm", "loss_cfm"), both, strict=True):
-            require_decimal(value, name)
             require_like(value, theta.new_zeros(()), name)
             require(value.requires_grad, f"{name} does not depend on the prediction, or was detached from it")
         fm, cfm = both
@@ -646,27 +645,6 @@ def likelihood(answer: Callable) -> str:
     coarse = "steps are of order one, as Euler's are: take the slope and the divergence at the middle of each step. Or "
     require(False, f"{said}{coarse}the field and the divergence are asked at different times or places")
     return ""
-
-
-def as_tensor(value: object) -> object:
-    """A tensor of a numpy array, a number or a nested list of numbers; refuse tensors of other than decimal numbers."""
-    require_decimal(value, "the answer")
-    if isinstance(value, numpy.ndarray | numpy.generic | list | tuple | float):
-        try:
-            return torch.stack(list(value)) if _tensors(value) else torch.as_tensor(numpy.asarray(value, dtype=float))
-        except (TypeError, ValueError, RuntimeError):
-            return value
-    return value
-
-
-def require_decimal(value: object, name: str) -> None:
-    """Refuse a tensor of whole or complex numbers, or of truth values."""
-    whole = isinstance(value, Tensor) and not value.is_floating_point()
-    require(not whole, f"{name} should hold decimal numbers; it holds {value.dtype}" if whole else "")
-
-
-def _tensors(value: object) -> bool:
-    return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(part, Tensor) for part in value)
 
 
 def require_rows_of_one(weights: Tensor, what: str) -> None:

@@ -6,11 +6,10 @@ from functools import cache
 from itertools import product
 from typing import NamedTuple
 
-import numpy
 import torch
 from torch import Tensor
 
-from labkit.course.checks.require import NotRight, gap, kind, require, require_close, require_like
+from labkit.course.checks.require import NotRight, as_tensor, gap, kind, require, require_close, require_like
 from labkit.flow.exact import ExactMarginal
 from labkit.flow.mixtures import GaussianMixture, petals, ring
 from labkit.flow.paths import GaussianPath
@@ -28,7 +27,7 @@ def dsm_floor(answer: Callable) -> str:
     for std in (0.5, 2.0, 1.0):
         for schedule in (Linear(), Cosine()):
             a, b, *_ = schedule(t)
-            value = _tensor(answer(schedule, t, std), "the floor")
+            value = as_tensor(answer(schedule, t, std), "the floor")
             # Law of total variance: target = score + remainder. Their mean squares are 1/beta^2 and 1/Var(x_t).
             var = a**2 * std**2 + b**2
             truth = 1 / b**2 - 1 / var
@@ -173,7 +172,7 @@ def score_from_velocity(answer: Callable) -> str:
         with torch.enable_grad():
             at = x.clone().requires_grad_(True)
             (truth,) = torch.autograd.grad(exact.log_prob(at, t).sum(), at)
-        value = _tensor(answer(schedule, x, t, u), f"{name} schedule: the score")
+        value = as_tensor(answer(schedule, x, t, u), f"{name} schedule: the score")
         a, b, da, db = (c[:, None] for c in schedule(t))
         top, below = a * u - da * x, b**2 * da - a * b * db
         mistakes = {
@@ -278,7 +277,7 @@ def repair(answer: Callable) -> str:
         asked: list[int] = []
         with torch.random.fork_rng(devices=[]):
             x = answer(cloud.velocity(asked), x_0, budget, torch.Generator().manual_seed(seed))
-        x = x if isinstance(x, list | tuple) else _tensor(x, "the end points")  # what follows in the lesson wants one
+        x = x if isinstance(x, list | tuple) else as_tensor(x, "the end points")  # what follows in the lesson wants one
         if isinstance(x, Tensor) and not x.isfinite().all():
             require(False, "your points fly off to infinity: near t = 1 the score is steep, so let sigma fade there")
         require_like(x, x_0, "the end points")
@@ -345,9 +344,9 @@ def langevin_step(answer: Callable) -> str:
 
     for sigma, h in ((1.7, 0.02), (0.6, 0.01)):
         with torch.random.fork_rng(devices=[]):
-            still, again = (_tensor(answer(score, x, h, sigma, torch.zeros_like(x)), "the new x") for _ in range(2))
+            still, again = (as_tensor(answer(score, x, h, sigma, torch.zeros_like(x)), "the new x") for _ in range(2))
             asked.clear()
-            moved = _tensor(answer(score, x, h, sigma, noise), "the new x")
+            moved = as_tensor(answer(score, x, h, sigma, noise), "the new x")
         for points in (still, again, moved):
             require_like(points, x, "the new x")
         own = (
@@ -409,25 +408,11 @@ def _formula(value: float, sigma: float, h: float) -> str:
     return f"{value:.3g}"
 
 
-def _tensor(value: object, name: str) -> object:
-    """A plain tensor of an array, a number or a list of rows; a tensor must hold decimal numbers; others stay as is."""
-    if isinstance(value, Tensor):
-        require(value.is_floating_point(), f"{name} should hold decimal numbers; it holds {value.dtype}")
-        return value if value.layout == torch.strided else value.to_dense()
-    if isinstance(value, numpy.ndarray | numpy.generic | float | list | tuple):
-        try:
-            rows = isinstance(value, list | tuple) and value and all(isinstance(row, Tensor) for row in value)
-            return torch.stack(list(value)) if rows else torch.from_numpy(numpy.array(value, dtype=float))
-        except (TypeError, ValueError, RuntimeError):
-            return value
-    return value
-
-
 def _one_number(value: object) -> object:
     """A loss: a tensor of one number as one without axes, and a number as a tensor; others stay as they are."""
     if isinstance(value, list | tuple):
         return value
-    value = _tensor(value, "the loss")
+    value = as_tensor(value, "the loss")
     return value.reshape(()) if isinstance(value, Tensor) and value.numel() == 1 else value
 
 

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from functools import cache
 
-import numpy
 import torch
 from torch import Tensor
 
-from labkit.course.checks.require import gap, kind, require, require_close, require_like
+from labkit.course.checks.require import as_tensor, gap, kind, require, require_close, require_like
 from labkit.flow.exact import ExactMarginal
 from labkit.flow.guidance import guided
 from labkit.flow.mixtures import GaussianMixture, ring
@@ -73,7 +72,7 @@ def _order(batches: list[tuple[Tensor, Tensor]], z: Tensor, y: Tensor, size: int
     n = len(z)
     said = f"{n} points make {n // size} full batches of {size}; yours are {len(batches)}. The remainder is dropped"
     require(len(batches) == n // size, said)
-    batches = [(_plain(part[0]), _plain(part[1])) for part in batches]
+    batches = [(as_tensor(part[0]), as_tensor(part[1], whole=True)) for part in batches]
     for part in batches:
         require_like(part[0], z[:size], "z of a batch")
         require_like(part[1], y[:size], "y of a batch")
@@ -119,7 +118,7 @@ def select_draw_solve(answer: Callable) -> str:
     def first_slope(x: Tensor, t: Tensor) -> Tensor:
         return model(x, ts[:1].expand(12), y)
 
-    value, tried = _plain(answer(model, y, x_0, ts)), list(calls)
+    value, tried = as_tensor(answer(model, y, x_0, ts)), list(calls)
     require_like(value, x_0, "the end points")
     require(bool(tried), "the model was never called")
     require(all(isinstance(c[2], Tensor) for c in tried), "the model was not always told the labels: model(x, t, y)")
@@ -169,7 +168,7 @@ def select_draw_solve(answer: Callable) -> str:
     def velocity(x: Tensor, t: Tensor, label: Tensor) -> Tensor:
         return exact.velocity(x.float(), t.float(), label).to(x.dtype)
 
-    x = _plain(answer(velocity, y, torch.randn(600, 2, generator=_generator(1)), torch.linspace(0, 1, 41)))
+    x = as_tensor(answer(velocity, y, torch.randn(600, 2, generator=_generator(1)), torch.linspace(0, 1, 41)))
     require_like(x, torch.zeros(600, 2), "the end points")
     right = (exact.class_logits(x.float(), torch.ones(600)).argmax(dim=1) == y).float().mean().item()
     require(right > 0.95, f"with an exact field only {right:.0%} of 600 points end in their class")
@@ -188,7 +187,7 @@ def tower(answer: Callable) -> str:
         ys = [torch.full((200,), label) for label in range(3)]
         fields = torch.stack([exact.velocity(x, t, y) for y in ys])
         log_p = torch.stack([exact.log_prob(x, t, y) for y in ys])
-        value, truth, prior = _plain(answer(fields, log_p, p_y)), exact.velocity(x, t), p_y[:, None]
+        value, truth, prior = as_tensor(answer(fields, log_p, p_y)), exact.velocity(x, t), p_y[:, None]
         joint = log_p + prior.log()
         if scale == 60 and isinstance(value, Tensor) and value.shape == truth.shape:
             lost = "exp(log_p) is 0 for every class there. Take a softmax of logarithms"
@@ -240,7 +239,7 @@ def bayes_gradient(answer: Callable) -> str:
     with torch.enable_grad():
         log_p = exact.class_logits(inside, t).gather(1, y[:, None])[:, 0]
         (truth,) = torch.autograd.grad(log_p.sum(), inside)
-    value = _plain(answer(exact.velocity, x, t, y))
+    value = as_tensor(answer(exact.velocity, x, t, y))
     b = ((1 - t) / t)[:, None]
     mistakes = {
         "it points away from class y, right up to its sign. The velocity of the class comes first": -truth,
@@ -287,7 +286,7 @@ def guided_sampler(answer: Callable) -> str:
 
     def run(w: float, steps: int) -> Tensor:
         asked.clear()
-        value = _plain(answer(model, y, NULL, w, x_0, steps))
+        value = as_tensor(answer(model, y, NULL, w, x_0, steps))
         require_like(value, x_0, f"w = {w:g}: the end points")
         return value
 
@@ -314,7 +313,7 @@ def guided_sampler(answer: Callable) -> str:
         return (label - 1.0).reshape(-1, 1, 1, 1) * t.reshape(-1, 1, 1, 1) - 0.5 * x
 
     x_0, y = torch.randn(6, 1, 3, 3, generator=_generator(7)), torch.tensor([1, 0, 2, 1, 2, 0])
-    value = _plain(answer(pictures, y, 5, 2.0, x_0, 50))
+    value = as_tensor(answer(pictures, y, 5, 2.0, x_0, 50))
     truth = simulate(midpoint(guided(pictures, y, 2.0, 5)), x_0, torch.linspace(0, 1, 201))
     require_like(value, truth, "for pictures (B, 1, 3, 3): the end points")
     off = gap(value.to(truth.dtype), truth)
@@ -443,17 +442,6 @@ def _listed(value: object) -> list[tuple[Tensor, Tensor]]:
     pairs = all(isinstance(part, tuple | list) and len(part) == 2 for part in batches)
     require(pairs, "every batch should be a pair (z, y)")
     return batches
-
-
-def _plain(value: object) -> object:
-    """An array of numpy as a tensor, and anything else as it is; complex numbers are refused."""
-    if isinstance(value, numpy.ndarray) and value.dtype.kind in "fiub":
-        return torch.from_numpy(value.copy())
-    if isinstance(value, Tensor):
-        require(not value.is_complex(), "the answer holds complex numbers; real ones are asked for")
-        require(value.device.type != "meta", "the answer holds no numbers: it is a tensor on the device meta")
-        return value.detach().to_dense().cpu()
-    return value
 
 
 def _random_marginal() -> ExactMarginal:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from labkit.base.runtime import seeded_noise
-from labkit.course.checks.require import gap, kind, require, require_close, require_like, require_number
+from labkit.course.checks.require import as_tensor, gap, kind, require, require_close, require_like, require_number
 from labkit.flow.exact import ExactMarginal
 from labkit.flow.guidance import Rule, plain
 from labkit.flow.mixtures import petals
@@ -37,7 +37,7 @@ def one_pass(answer: Callable) -> str:
         with_y, without = model(x, t, y), model(x, t, torch.full_like(y, null))
         for w in (3.0, 1.0, 0.0, -0.5):
             calls.clear()
-            value = _tensor(answer(model, x, t, y, w, null))
+            value = as_tensor(answer(model, x, t, y, w, null))
             if isinstance(value, Tensor) and len(shape) > 1 and value.shape == (2 * b, *shape[1:]):
                 require(False, f"your answer has {2 * b} rows for {b} points: chunk it, and mix the two halves")
             labels = torch.stack((torch.full_like(y, null), y), dim=1).reshape(-1)
@@ -118,7 +118,7 @@ def drops(answer: Callable) -> str:
     y = torch.arange(n) % null
 
     def dropped(y: Tensor, p: float, source: torch.Generator) -> Tensor:
-        value = _tensor(answer(y, p, null, source))
+        value = as_tensor(answer(y, p, null, source), whole=True)
         require_like(value, y, "the labels")
         require(value.dtype == y.dtype, f"labels should stay {y.dtype}; they came back as {value.dtype}")
         return value
@@ -352,7 +352,7 @@ def _calm(rule: Callable, seed: int = 0) -> Rule:
     def calm(u_0: Tensor, u_y: Tensor, w: float, x: Tensor, t: Tensor) -> Tensor:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            value = _tensor(rule(u_0, u_y, w, x, t))
+            value = as_tensor(rule(u_0, u_y, w, x, t))
         require(isinstance(value, Tensor), f"the rule's value should be a tensor; it is {kind(value)}")
         shapes = f"{tuple(x.shape)}; it has {tuple(value.shape)}"
         require(value.shape == x.shape, f"the rule's value should have the shape of x, {shapes}")
@@ -514,16 +514,10 @@ def _disguise(answer: Callable) -> str:
     return f" It is plain guidance itself: your w=3 is its w={1 + k:g}."
 
 
-def _tensor(value: object) -> object:
-    """An array of numpy as a tensor; anything else as it is."""
-    fits = isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
-    return torch.from_numpy(np.array(value)) if fits else value
-
-
 def _number(value: object) -> object:
     """A tensor or array of one number as a Python number; anything else as it is."""
-    value = _tensor(value)
-    fits = isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex()
+    value = as_tensor(value, whole=True)
+    fits = isinstance(value, Tensor) and value.numel() == 1
     return value.detach().item() if fits else value
 
 

@@ -14,6 +14,7 @@ from labkit.base.shapes import expand_t
 from labkit.course.checks.budget import held_out, operations, steps_within, trained_within
 from labkit.course.checks.require import (
     NotRight,
+    as_tensor,
     gap,
     kind,
     require,
@@ -308,8 +309,7 @@ def noise_of_seeds(answer: Callable) -> str:
 
     def ask(seeds: list[int], size: tuple[int, ...]) -> object:
         drawn = answer(seeds, size)
-        numbers = isinstance(drawn, numpy.ndarray) and drawn.dtype.kind in "fiu"
-        return torch.from_numpy(drawn) if numbers else drawn
+        return drawn if isinstance(drawn, list | tuple) else as_tensor(drawn, "the noise")
 
     with torch.random.fork_rng(devices=[]):
         before, by_numpy, by_python = torch.get_rng_state(), str(numpy.random.get_state()), random.getstate()

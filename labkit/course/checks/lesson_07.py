@@ -1,13 +1,11 @@
 """Lesson 07: patches, fields that know no order, heads of attention, gated branches, the whole network, and a plan."""
 
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
 from unittest.mock import patch as replaced
 
-import numpy
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, scaled_dot_product_attention, silu
@@ -16,6 +14,7 @@ from labkit.course.checks.budget import PASSES, held_out, operations, trained_wi
 from labkit.course.checks.check import guarded
 from labkit.course.checks.require import (
     NotRight,
+    as_tensor,
     gap,
     kind,
     require,
@@ -23,6 +22,7 @@ from labkit.course.checks.require import (
     require_like,
     require_number,
     require_verdict,
+    seeded,
 )
 from labkit.nn.dit import DiT, modulate, patchify, unpatchify
 from labkit.nn.unet import UNet
@@ -47,7 +47,7 @@ def patches(answer: Callable) -> str:
         inside, grid = truth.unflatten(2, (c, p, p)), truth.unflatten(1, (h // p, w // p))
         case = f"for images {shape} and patches of {p}:" if h == w else f"for images {shape}, not square, patches {p}:"
         try:
-            value = _tensor(answer(x, p))
+            value = as_tensor(answer(x, p))
         except NotRight as error:
             require(h == w or p == 1, f"square images come out right, but {case} {error}. Height and width differ here")
             raise
@@ -113,7 +113,7 @@ def ignores_order(answer: Callable) -> str:
             used.update([order] if order and order != tuple(range(9)) else [])
             return field(x)
 
-        with _seeded(seed):  # so that the verdict does not change from call to call
+        with seeded(seed):  # so that the verdict does not change from call to call
             return require_verdict(answer(watched, tokens))
 
     one_token = "token in a way of its own. Move every token, look at all outputs, and try many orders: a random one "
@@ -221,7 +221,7 @@ def heads_apart(answer: Callable) -> str:
         }  # fmt: skip
         case = f"with {heads} head{'s' * (heads > 1)} of {d} numbers:"
         hint = "Head 0 owns the first d numbers of every token. In each head: softmax(Q K^T / sqrt(d)) V, over keys"
-        value = _tensor(answer(q, k, v, heads))
+        value = as_tensor(answer(q, k, v, heads))
         apart_still = isinstance(value, Tensor) and tuple(value.shape) in {(2, heads, 5, d), (2, 5, heads, d)}
         require(not apart_still, f"{case} the heads are still apart: lay them side by side again, (B, N, width)")
         require_close(value, truth, case, mistakes, hint)
@@ -243,7 +243,7 @@ def gated_branch(answer: Callable) -> str:
 
     hint = "Is the gate at f(...) alone, and x added as it came?"
     zeros = "where the layer gives zeros, the branch should leave x exactly as it is:"
-    require_close(_tensor(answer(x, emb, lambda c: 0 * layer(c), f)), x, zeros, {}, hint)
+    require_close(as_tensor(answer(x, emb, lambda c: 0 * layer(c), f)), x, zeros, {}, hint)
 
     normalised, made = layer_norm(x, x.shape[-1:]), layer(silu(emb))[:, None]
     shift, scale, gate = made.chunk(3, dim=2)
@@ -318,12 +318,12 @@ def gated_branch(answer: Callable) -> str:
         "own mean and variance; scale and shift it; f; times the gate; plus x"
     )
     truth = branch(shift, scale, gate)
-    require_close(_tensor(answer(x, emb, layer, f)), truth, "with an open gate:", mistakes, hint)
+    require_close(as_tensor(answer(x, emb, layer, f)), truth, "with an open gate:", mistakes, hint)
     few, one = x[:, :3], (x[:1], emb[:1])  # tokens as many as images: an axis at the wrong place goes unnoticed
     wanted = few + gate * f((1 + scale) * layer_norm(few, few.shape[-1:]) + shift)
     across = "shift, scale and gate belong to images: give them an axis of length 1 for the tokens, in the middle"
-    require_close(_tensor(answer(few, emb, layer, f)), wanted, "with as many tokens as images:", {}, across)
-    require_close(_tensor(answer(*one, layer, f)), truth[:1], "for a single image:", {}, across)
+    require_close(as_tensor(answer(few, emb, layer, f)), wanted, "with as many tokens as images:", {}, across)
+    require_close(as_tensor(answer(*one, layer, f)), truth[:1], "for a single image:", {}, across)
     _require_gradients(
         lambda x, emb: answer(x, emb, layer, f),
         (x, emb),
@@ -340,7 +340,7 @@ def whole_network(answer: Callable) -> str:
     generator = torch.Generator().manual_seed(0)
     for p, width, depth in ((8, 16, 3), (4, 8, 2)):
         like = _stirred_dit(p, width, depth)
-        with _seeded(0):
+        with seeded(0):
             network = answer(like.conditioning, list(like.blocks), p, width)
         _require_network(network, like)
         x, t = torch.randn(3, 1, 32, 32, generator=generator), torch.tensor([0.0, 0.3, 1.0])
@@ -349,7 +349,7 @@ def whole_network(answer: Callable) -> str:
         with _apart_from_labkit():
             forward = _quiet(guarded(network.forward))
             with torch.no_grad():
-                value, unlabelled = _tensor(forward(x, t, y)), _tensor(forward(x, t))
+                value, unlabelled = as_tensor(forward(x, t, y)), as_tensor(forward(x, t))
             case = f"with {depth} blocks and patches of {p}:"
             require_close(value, truth, case, _slips(like, x, t, y), f"In order: {PARTS}")
             sentence = "without labels (y = None):"
@@ -402,40 +402,14 @@ CHECKS: dict[str, Callable[[Callable], str]] = {
 }
 
 
-def _tensor(value: object) -> object:
-    """An array of numpy or a sparse tensor as a plain one, and what is no tensor as it is."""
-    if isinstance(value, Tensor):
-        require(not value.is_meta, "the answer lies on the device `meta`, where tensors have shapes and no numbers")
-        require(not value.is_complex(), "the answer holds complex numbers; real ones are asked for")
-        return value if value.layout is torch.strided else value.to_dense()
-    if isinstance(value, numpy.ndarray) and value.dtype.kind in "fiub":
-        return torch.from_numpy(numpy.ascontiguousarray(value))
-    return value
-
-
 def _quiet(answer: Callable) -> Callable:
     """The answer, whose random numbers nobody else notices."""
 
     def call(*given: object) -> object:
-        with _seeded(0):
+        with seeded(0):
             return answer(*given)
 
     return call
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Every global generator that an answer may draw from starts at `seed`, and is put back behind it."""
-    before = random.getstate(), numpy.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        numpy.random.seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            numpy.random.set_state(before[1])
 
 
 def _order_of(x: Tensor, tokens: Tensor) -> tuple[int, ...] | None:
@@ -595,7 +569,7 @@ def _require_trainable(network: nn.Module, like: DiT, forward: Callable, given: 
     with torch.no_grad():
         for weight in copy.head.parameters():
             weight.zero_()
-        value = _tensor(_quiet(guarded(copy.forward))(*given))
+        value = as_tensor(_quiet(guarded(copy.forward))(*given))
     require_like(value, given[0], "the output of a copy")
     require(not value.any(), "a copy of the network goes on with the weights of the first one: use `self` in forward")
 
@@ -605,7 +579,7 @@ _LABKITS = DiT.forward, DiT._embed
 
 def _planned(answer: Callable, budget: float) -> tuple[tuple[int, ...], int, float, int, int]:
     """The sizes of the planned network, its batch, rate, steps within the budget and operations for an image."""
-    with _seeded(0):
+    with seeded(0):
         made = answer(budget)
     triple = isinstance(made, tuple | list) and len(made) == 3
     require(triple, f"a plan should be three things, (network, batch_size, lr); it is {kind(made)}")

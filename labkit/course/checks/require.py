@@ -1,6 +1,9 @@
 """What checks are made of: a sentence for everything that can be wrong."""
 
 import math
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Real
 
 import numpy
@@ -18,9 +21,41 @@ def require(right: bool, sentence: str) -> None:
         raise NotRight(sentence)
 
 
+def as_tensor(value: object, name: str = "the answer", *, whole: bool = False) -> object:
+    """An array, a list of rows or a number as a tensor, and a sparse tensor as a dense one; others stay what they are.
+
+    So a check looks at the numbers and not at what holds them. Gradients are kept. Raises NotRight for complex numbers,
+    for tensors on the device `meta`, which have a shape and no numbers, and, unless `whole`, for tensors of whole
+    numbers or of truth values.
+    """
+    if isinstance(value, list | tuple) and value and all(isinstance(part, Tensor) for part in value):
+        alike = len({(part.shape, part.dtype, part.device) for part in value}) == 1
+        value = torch.stack(list(value)) if alike else value
+    elif isinstance(value, numpy.ndarray | numpy.generic | list | tuple | float):
+        try:
+            numbers = numpy.array(value)
+        except (TypeError, ValueError):  # rows of several lengths
+            return value
+        require(numbers.dtype.kind != "c", f"{name} should hold decimal numbers, not complex ones")
+        if numbers.dtype.kind in "fiub":
+            value = torch.from_numpy(numbers if whole or numbers.dtype.kind == "f" else numbers.astype(float))
+    if isinstance(value, Tensor):
+        require(not value.is_meta, f"{name} lies on the device `meta`, where tensors have shapes and no numbers")
+        require(not value.is_complex(), f"{name} should hold decimal numbers, not complex ones")
+        if not whole:
+            require(value.is_floating_point(), f"{name} should hold decimal numbers, not {value.dtype}")
+        value = value.cpu() if value.layout is torch.strided else value.to_dense().cpu()
+    return value
+
+
 def require_like(value: object, truth: Tensor, name: str = "the answer") -> None:
-    """Require a finite tensor shaped like `truth`, so that broadcasting cannot hide a wrong shape."""
+    """Require a finite tensor shaped like `truth`, so that broadcasting cannot hide a wrong shape.
+
+    Where the truth has decimal numbers, so must the value: whole numbers and truth values are no rounding errors.
+    """
     require(isinstance(value, Tensor), f"{name} should be a tensor; it is {kind(value)}")
+    decimal = value.is_floating_point() or not truth.is_floating_point()
+    require(decimal, f"{name} should hold decimal numbers, not {value.dtype}")
     shapes = f"{tuple(truth.shape)}; it has {tuple(value.shape)}"
     require(value.shape == truth.shape, f"{name} should have shape {shapes}")
     require(bool(value.isfinite().all()), f"{name} holds inf or NaN")
@@ -54,7 +89,8 @@ def require_close(
         return
     for sentence, mistake in mistakes.items():
         require(mistake.shape != truth.shape or gap(value, mistake) > close, f"{case} {sentence}")
-    size = f"{gap(value, truth):.0%}" if gap(value, truth) < 10 else "more than 1,000%"
+    off = 100 * gap(value, truth)
+    size = f"{off:.2g}%" if off < 10 else f"{off:.0f}%" if off < 1000 else "more than 1,000%"
     of = " of the largest entry" if truth.numel() > 1 else ""
     require(False, f"{case} the answer is off by {size}{of}. {otherwise}")
 
@@ -63,6 +99,21 @@ def gap(value: Tensor, truth: Tensor) -> float:
     """Largest difference, relative to the largest entry of the truth."""
     scale = truth.abs().max().clamp_min(torch.finfo(truth.dtype).tiny)
     return ((value - truth).abs().max() / scale).item()
+
+
+@contextmanager
+def seeded(seed: int = 0) -> Iterator[None]:
+    """Every global generator that an answer may draw from starts at `seed`, and is put back behind it."""
+    by_python, by_numpy = random.getstate(), numpy.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        numpy.random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(by_python)
+            numpy.random.set_state(by_numpy)
 
 
 def kind(value: object) -> str:
