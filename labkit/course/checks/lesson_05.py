@@ -94,7 +94,7 @@ def convention(answer: Callable) -> str:
         for scale in (2.5, 0.5, 7.5):
             w = truth(scale)
             said = f"for the formula {written} at k = {scale:g}"
-            value = require_number(_number(answer(formula, scale)), f"our w {said}")
+            value = require_number(answer(formula, scale), f"our w {said}")
             if abs(value - w) < 1e-3 * max(1, abs(w)):
                 continue
             for wrong, sentence in (
@@ -180,7 +180,7 @@ def scale_for(answer: Callable) -> str:
         (0.5, 1.0, 1.7), (1.0, 0.5, 1.3),
     ):  # fmt: skip
         case = f"for S={wide:g}, s={narrow:g} and a wanted {wanted:g}"
-        value = require_number(_number(answer(wide, narrow, wanted)), f"w {case}")
+        value = require_number(answer(wide, narrow, wanted), f"w {case}")
         require(abs(value) < 50, f"{case} you say w={value:g}; a w of a few units is enough")
         reached, w = _guided_std(wide, narrow, value), math.log(wanted / wide) / math.log(narrow / wide)
         if abs(reached / wanted - 1) < 1e-3:
@@ -243,7 +243,7 @@ def best_scale(answer: Callable) -> str:
         three = isinstance(said, tuple | list) and len(said) == 3
         require(three, "the answer should be three numbers: best, low, high")
         names = ("best", "low", "high")
-        best, low, high = (require_number(_number(part), name) for name, part in zip(names, said, strict=True))
+        best, low, high = (require_number(part, name) for name, part in zip(names, said, strict=True))
         return (best, low, high), asked
 
     (best, low, high), asked = run(200, 6)
@@ -512,13 +512,6 @@ def _disguise(answer: Callable) -> str:
     if gap(value, u_y + k * (u_y - u_0)) > 1e-3:
         return ""
     return f" It is plain guidance itself: your w=3 is its w={1 + k:g}."
-
-
-def _number(value: object) -> object:
-    """A tensor or array of one number as a Python number; anything else as it is."""
-    value = as_tensor(value, whole=True)
-    fits = isinstance(value, Tensor) and value.numel() == 1
-    return value.detach().item() if fits else value
 
 
 def _guided_std(wide: float, narrow: float, w: float, n: int = 200) -> float:

@@ -62,9 +62,10 @@ def require_like(value: object, truth: Tensor, name: str = "the answer") -> None
 
 
 def require_number(value: object, name: str = "the answer") -> float:
-    """Require one finite number, or a tensor of one, and return it as a float."""
-    single = isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
-    require(single, f"{name} should be a number; it is {kind(value)}")
+    """Require one finite number, or a tensor or array of one, and return it as a float."""
+    value = as_tensor(value, name, whole=True)
+    value = value.detach().item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    require(isinstance(value, Real), f"{name} should be a number; it is {kind(value)}")
     require(math.isfinite(value), f"{name} is {float(value)}")
     return float(value)
 

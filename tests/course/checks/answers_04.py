@@ -741,7 +741,7 @@ WRONG = {
         (in_the_order_of(one_order_of_batches), r"the pairs \d+ and \d+ share a batch in \d+ of 40 epochs"),
         (in_the_order_of(from_a_buffer), r"comes early in the epoch|share a batch"),
         (sorted_by_class, r"should not depend on y"),
-        (complex_points, r"complex numbers"),
+        (complex_points, "not complex ones"),
     ],
     "04.2": [
         (one_update_too_few, r"6 times make 5 updates, .* called 4 times"),
@@ -774,7 +774,7 @@ WRONG = {
         (only_the_way, "add it to x_0"),
         (on_an_even_grid, "along an even grid of your own"),
         (point_by_point_labels, "told other labels than y"),
-        (lambda *given: sample_class(*given) + 0j, "complex numbers"),
+        (lambda *given: sample_class(*given) + 0j, "not complex ones"),
     ],
     "04.3": [
         (prior_weights, r"the weights are p\(y\)"),
@@ -831,7 +831,7 @@ WRONG = {
         (second_slope_unguided, r"Are all slopes of a step guided"),
         (first_step_unguided, r"w = 0: in 20 steps your points end"),
         (float_labels, r"labels are whole numbers"),
-        (complex_ends, r"complex numbers"),
+        (complex_ends, "not complex ones"),
         (from_scaled_noise, r"about x_0 itself"),
         (until_the_last_step, r"from those of a tight solve"),
         (noise_back, r"the model was never asked"),

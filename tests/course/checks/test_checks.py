@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import random
 import re
 from collections import namedtuple
 from functools import cache
@@ -14,7 +15,16 @@ import torch
 
 from labkit.course.checks import check as checks
 from labkit.course.checks.check import MOST, NotRight, accepted, check, checks_of, guarded, lessons
-from labkit.course.checks.require import gap, require, require_close, require_like, require_number, require_verdict
+from labkit.course.checks.require import (
+    as_tensor,
+    gap,
+    require,
+    require_close,
+    require_like,
+    require_number,
+    require_verdict,
+    seeded,
+)
 from labkit.course.students import BEGIN, END
 
 HERE = Path(__file__).parent
@@ -262,6 +272,72 @@ def test_the_value_of_the_function_is_not_the_function(lesson, answer):
 # What checks are made of.
 
 
+ROWS = [[0.5, -1.0], [2.0, 0.25]]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.tensor(ROWS),
+        torch.tensor(ROWS).to_sparse(),
+        numpy.array(ROWS, dtype=numpy.float32),
+        numpy.array(ROWS)[::-1][::-1],
+        ROWS,
+        tuple(torch.tensor(ROWS)),
+    ],
+    ids=["tensor", "sparse", "float32", "strides", "lists", "tensors"],
+)
+def test_numbers_are_a_tensor_whatever_holds_them(value):
+    torch.testing.assert_close(as_tensor(value).float(), torch.tensor(ROWS), rtol=0, atol=0)
+
+
+def test_whole_numbers_in_arrays_are_decimal_unless_they_are_asked_for():
+    assert as_tensor([1, 0]).is_floating_point() and as_tensor(numpy.array([True, False])).is_floating_point()
+    assert not as_tensor(numpy.array([1, 0]), whole=True).is_floating_point()
+    assert as_tensor(torch.tensor([1, 0]), whole=True).dtype == torch.int64
+
+
+@pytest.mark.parametrize("value", [None, "text", 3, [], [[1.0], [2.0, 3.0]], [torch.ones(1), torch.ones(2)]], ids=str)
+def test_what_is_no_tensor_stays_what_it_is(value):
+    assert not isinstance(as_tensor(value), torch.Tensor) or value == []
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (torch.tensor([1j]), "x should hold decimal numbers, not complex ones"),
+        (numpy.array([1j]), "x should hold decimal numbers, not complex ones"),
+        (torch.tensor([1]), "x should hold decimal numbers, not torch.int64"),
+        (torch.tensor([True]), "x should hold decimal numbers, not torch.bool"),
+        (torch.empty(2, device="meta"), "x lies on the device `meta`, where tensors have shapes and no numbers"),
+    ],
+    ids=str,
+)
+def test_what_holds_no_decimal_numbers_is_refused(value, words):
+    with pytest.raises(NotRight, match=f"^{words}$"):
+        as_tensor(value, "x")
+
+
+def test_a_tensor_keeps_its_gradient():
+    x = torch.ones(2, requires_grad=True)
+    as_tensor([2 * x, 3 * x]).sum().backward()
+    assert x.grad.tolist() == [5, 5]
+
+
+def test_seeded_repeats_every_global_generator_and_puts_it_back():
+    def drawn():
+        return torch.rand(()).item(), random.random(), numpy.random.rand()
+
+    torch.manual_seed(1), random.seed(1), numpy.random.seed(1)
+    expected = drawn()
+    torch.manual_seed(1), random.seed(1), numpy.random.seed(1)
+    inside = []
+    for _ in range(2):
+        with seeded(7):
+            inside.append(drawn())
+    assert inside[0] == inside[1] != expected and drawn() == expected
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [
@@ -272,6 +348,8 @@ def test_the_value_of_the_function_is_not_the_function(lesson, answer):
         (torch.zeros(1, 1), r"the slope should have shape \(3, 1\); it has \(1, 1\)"),
         (torch.tensor([[0.0], [torch.inf], [0.0]]), "the slope holds inf or NaN"),
         (torch.tensor([[0.0], [torch.nan], [0.0]]), "the slope holds inf or NaN"),
+        (torch.zeros(3, 1, dtype=torch.int64), "the slope should hold decimal numbers, not torch.int64"),
+        (torch.zeros(3, 1, dtype=torch.complex64), "the slope should hold decimal numbers, not torch.complex64"),
     ],
 )
 def test_what_is_not_like_the_truth_is_refused(value, words):
@@ -288,6 +366,8 @@ def test_what_is_not_like_the_truth_is_refused(value, words):
         (torch.zeros(2), r"w should be a number; it is a tensor of shape \(2,\)"),
         (float("nan"), "w is nan"),
         (torch.tensor(torch.inf), "w is inf"),
+        (1j, "w should be a number; it is of type complex"),
+        (torch.tensor(1j), "w should hold decimal numbers, not complex ones"),
     ],
 )
 def test_what_is_no_number_is_refused(value, words):
@@ -295,7 +375,7 @@ def test_what_is_no_number_is_refused(value, words):
         require_number(value, "w")
 
 
-@pytest.mark.parametrize("value", [2, 2.0, torch.tensor(2.0), torch.tensor([[2]])], ids=str)
+@pytest.mark.parametrize("value", [2, 2.0, torch.tensor(2.0), torch.tensor([[2]]), numpy.array([2])], ids=str)
 def test_a_number_comes_back_as_a_float(value):
     assert require_number(value) == 2.0 and type(require_number(value)) is float
 
@@ -319,6 +399,7 @@ def test_a_known_mistake_is_called_by_its_name_and_another_by_its_size():
     for value, words in (
         (truth / 2, "for two, it is halved"),
         (truth + 1, "for two, the answer is off by 25% of the largest entry. Think again"),
+        (truth - 0.008, "for two, the answer is off by 0.2% of the largest entry. Think again"),
         (torch.zeros(3), r"for two, the answer should have shape \(2,\); it has \(3,\)"),
     ):
         with pytest.raises(NotRight, match=f"^{words}$"):
