@@ -42,7 +42,7 @@ def check(number: str, answer: Callable) -> None:
     changed: set[str] = set()
     tried = guarded(answer, changed)
     try:
-        with seeded():
+        with seeded(1_618_033):  # no seed that a check takes for its own data
             said = known[number](tried)
     except NotImplementedError as error:
         if error.args and "exercise" not in str(error):

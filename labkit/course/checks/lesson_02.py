@@ -201,7 +201,7 @@ def _require_loss(
         require(False, f"{said}; {float(numpy.reshape(value, -1)[0]):.4f} came, and {truth.item():.4f} is right")
     value = as_tensor(value, "the loss")
     require(isinstance(value, Tensor), f"the loss should be a tensor; it is {kind(value)}")
-    said = "the loss is not finite: at t = 1 the target (z - x) / (1 - t) is 0/0; write it as the velocity of the path"
+    said = "the loss is not finite: (z - x) / (1 - t) is 0/0 at t = 1, (x - eps) / t at t = 0; the target is z - eps"
     require(bool(value.isfinite().all()), said)
     if value.shape != truth.shape and value.numel() in (len(z), z.numel()):
         said = "there is a loss for each point; it should be one number: take the mean over points and dimensions. "
@@ -617,6 +617,9 @@ def likelihood(answer: Callable) -> str:
         "the constant is -d/2 log(2 pi), and d = 2: one -1/2 log(2 pi) is missing": truth + constant / 2,
         "the constant is -d/2 log(2 pi); it is there twice: the 1/2 is missing": truth - constant,
         "the constant is -d/2 log(2 pi); it has the wrong sign": truth + 2 * constant,
+        "log(pi) stands where log(2 pi) belongs": truth + math.log(2),
+        "|x_0|^2 is a sum over the dimensions, not their mean": truth + 0.25 * x_0.square().sum(1),
+        "that is a logarithm to base 10": truth / math.log(10),
         "the 1/2 of -|x_0|^2 / 2 is missing": truth - 0.5 * x_0.square().sum(1),
         "-|x_0|^2 / 2 has the wrong sign": truth + x_0.square().sum(1),
         "the square root of |x_0|^2 belongs not there: log N has -|x_0|^2 / 2": (

@@ -49,7 +49,11 @@ def keeps_pairs(answer: Callable) -> str:
     lean = torch.corrcoef(torch.stack((places.flatten(), along.flatten().float())))[0, 1].item()
     said = f"who stands early in the data comes early in the epoch (correlation {lean:.2f})"
     require(abs(lean) < 0.25, f"{said}: one permutation of all {n}, please")
-    told = f"{len(orders)} epochs of {n // size * size} pairs in random order"
+    squares = torch.rand(40, 2, 2, generator=_generator())  # where the batch size divides the number of pairs
+    squares[:, 0, 0], few = torch.arange(40), torch.randint(10, (40,), generator=_generator(1))
+    for size in (8, 7, 40):
+        _order(_listed(answer(squares, few, size, _generator(3))), squares, few, size)
+    told = f"{len(orders)} epochs of {n // 10 * 10} pairs in random order"
     return f"{told}, each z with its own label, none left out for good."
 
 
@@ -72,11 +76,13 @@ def _order(batches: list[tuple[Tensor, Tensor]], z: Tensor, y: Tensor, size: int
     n = len(z)
     said = f"{n} points make {n // size} full batches of {size}; yours are {len(batches)}. The remainder is dropped"
     require(len(batches) == n // size, said)
-    batches = [(as_tensor(part[0]), as_tensor(part[1], whole=True)) for part in batches]
+    batches = [(as_tensor(part[0], whole=True), as_tensor(part[1], whole=True)) for part in batches]
     for part in batches:
+        turned = isinstance(part[0], Tensor) and not part[0].is_floating_point()
+        require(not turned, "a batch begins with labels: yield z first, then y")
         require_like(part[0], z[:size], "z of a batch")
         require_like(part[1], y[:size], "y of a batch")
-    first = torch.cat([part[0][:, 0] for part in batches])
+    first = torch.cat([part[0].flatten(1)[:, 0] for part in batches])
     places = first.round().long()
     strange = (places < 0) | (places >= n) | ((first - places).abs() > CLOSE)
     require(
@@ -152,7 +158,9 @@ def select_draw_solve(answer: Callable) -> str:
         seen = torch.stack([t.max() for _, t, _ in tried])
         late = "Euler takes the slope where a step begins; it is taken at the ends of the steps"
         require(not (len(seen) == 5 and gap(seen, ts[1:]) < CLOSE), f"{late}, {_numbers(ts[1:])}")
-        began = len(first) == 0 or (len(first) == 12 and gap(first, x_0) > CLOSE)
+        at = tried[0][1].min().item()
+        require(len(first) > 0, f"the first slope is taken at t = {at:g}: Euler begins at ts[0], here {ts[0]:g}")
+        began = len(first) == 12 and gap(first, x_0) > CLOSE
         require(
             not began, f"the first slope is not taken at x_0 and t = {ts[0]:g}: start from the points that are given"
         )
@@ -226,6 +234,14 @@ def tower(answer: Callable) -> str:
             hint = "Near the data you are right. Here exp(log_p) is 0: take a softmax of logarithms, none cut off."
         require_close(value, truth, f"{where}:", known, hint, 1e-4 if scale < 60 else 5e-3)  # float32 is welcome
         worst = max(worst, gap(value.to(truth.dtype), truth))
+    fields = torch.randn(5, 30, 3, generator=_generator(4), dtype=torch.float64)
+    log_p, p_y = (
+        3 * torch.randn(5, 30, generator=_generator(5), dtype=torch.float64),
+        torch.arange(1.0, 6).double() / 15,
+    )
+    truth = ((log_p + p_y.log()[:, None]).softmax(0)[:, :, None] * fields).sum(0)
+    value = as_tensor(answer(fields, log_p, p_y))
+    require_close(value, truth, "for five classes (for three it was right):", {}, "K is len(p_y).")
     return f"The weighted fields of the classes are the field of all of them, to {worst:.0e}, near and far."
 
 
@@ -233,7 +249,7 @@ def bayes_gradient(answer: Callable) -> str:
     """04.4: `class_gradient(velocity, x, t, y)` is grad_x log p_t(y | x), from two velocities; truth: autograd."""
     exact = _random_marginal()
     x = 1.5 * torch.randn(100, 2, generator=_generator(1), dtype=torch.float64)
-    t = 0.1 + 0.8 * torch.rand(100, generator=_generator(2), dtype=torch.float64)
+    t = 0.03 + 0.94 * torch.rand(100, generator=_generator(2), dtype=torch.float64)
     y = torch.randint(3, (100,), generator=_generator(3))
     inside = x.clone().requires_grad_(True)
     with torch.enable_grad():
@@ -313,12 +329,13 @@ def guided_sampler(answer: Callable) -> str:
         return (label - 1.0).reshape(-1, 1, 1, 1) * t.reshape(-1, 1, 1, 1) - 0.5 * x
 
     x_0, y = torch.randn(6, 1, 3, 3, generator=_generator(7)), torch.tensor([1, 0, 2, 1, 2, 0])
-    value = as_tensor(answer(pictures, y, 5, 2.0, x_0, 50))
-    truth = simulate(midpoint(guided(pictures, y, 2.0, 5)), x_0, torch.linspace(0, 1, 201))
-    require_like(value, truth, "for pictures (B, 1, 3, 3): the end points")
-    off = gap(value.to(truth.dtype), truth)
-    said = f"for pictures (B, 1, 3, 3), w = 2 and null = 5 the end points are off by {off:.1%}"
-    require(off < 0.01, f"{said}: are `w` and `null` those that are given?")
+    for w in (2.0, 0.5, 7.5, -1.0):
+        value = as_tensor(answer(pictures, y, 5, w, x_0, 50))
+        truth = simulate(midpoint(guided(pictures, y, w, 5)), x_0, torch.linspace(0, 1, 201))
+        require_like(value, truth, f"for pictures (B, 1, 3, 3) and w = {w:g}: the end points")
+        off = gap(value.to(truth.dtype), truth)
+        said = f"for pictures (B, 1, 3, 3), w = {w:g} and null = 5 the end points are off by {off:.1%}"
+        require(off < 0.01, f"{said}: are `w` and `null` those that are given?")
     pairs = zip(errors.items(), far, strict=True)
     told = ", ".join(f"{error:.4f} at w = {w:g} (Euler: {coarse:.4f})" for (w, error), coarse in pairs)
     return f"In {steps} steps your points end this far from a tight solve: {told}."

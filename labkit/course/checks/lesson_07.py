@@ -73,8 +73,8 @@ def patches(answer: Callable) -> str:
                 grid.unflatten(3, (c, p, p)).mT.transpose(1, 2).flatten(1, 2).flatten(2),
             "a token holds a strip of the image and not a square. A reshape alone cuts strips: split height and width "
             "into (grid, inside) first, then bring the grid forward": x.reshape(truth.shape),
-            "the axis of patches and that of numbers are mixed: unfold leaves patches in columns. Swap two axes (.mT) "
-            "in place of a reshape": truth.mT.reshape(truth.shape),
+            "the axis of patches and that of numbers are mixed: the grid comes first, then the inside of a patch "
+            "(unfold leaves patches in columns: there swap two axes)": truth.mT.reshape(truth.shape),
             "the tokens come in the opposite order, the last one first": truth.flip(1),
             "a token holds every p-th pixel of the image and not p neighbours: split the height into (grid row, row "
             "inside), in this order": x.reshape(b, c, p, h // p, p, w // p).permute(0, 3, 5, 1, 2, 4).flatten(3)
@@ -104,10 +104,12 @@ def ignores_order(answer: Callable) -> str:
         order = x[0, :, 0].argsort()
         return (-1.0) ** (order[:, None] > order).triu().sum()
 
-    def special(place: int) -> Callable[[Tensor], Tensor]:
-        return lambda x: mlp(x) + torch.eye(9, dtype=x.dtype)[:, place, None]
+    def special(place: int, image: int = 0, number: int = 0) -> Callable[[Tensor], Tensor]:
+        extra = torch.zeros(2, 9, 8)  # for one number of one token of one image
+        extra[image, place, number] = 1
+        return lambda x: mlp(x) + extra[: len(x)].to(x.dtype)
 
-    def said(field: Callable[[Tensor], Tensor], seed: int) -> bool:
+    def said(field: Callable[[Tensor], Tensor], seed: int, tokens: Tensor = tokens) -> bool:
         def watched(x: Tensor) -> Tensor:
             order = _order_of(x, tokens)
             used.update([order] if order and order != tuple(range(9)) else [])
@@ -128,8 +130,8 @@ def ignores_order(answer: Callable) -> str:
          "rounding"),
         (lambda x: attention(x + where.to(x.dtype)), False, 2, "attention with positions added to the tokens. Is each "
          "output compared with that of the same token in the other order?"),
-        (lambda x: mlp(x + where.to(x.dtype)), False, 2, "a layer that adds another number at every place. Is each "
-         "output compared with that of the same token in the other order?"),
+        (lambda x: mlp(x + 0.1 * where.to(x.dtype)), False, 2, "a layer that adds small numbers, by place. Is "
+         "each output compared with that of the same token in the other order?"),
         (lambda x: x.sort(dim=1).values, False, 2, "a field that sorts its tokens. Its outputs stay as they are when "
          "the tokens move: that is invariant, not equivariant. Equivariant outputs move along. Compare them token by "
          "token, not by a sum, a norm or sorted"),
@@ -142,9 +144,9 @@ def ignores_order(answer: Callable) -> str:
          "Reading the tokens backwards leaves neighbours neighbours; take random orders"),
         (lambda x: mlp(x).cumsum(dim=1), False, 2, "a sum over all tokens up to each. Take random orders"),
         (special(8), False, 50, f"a field that treats only the last {one_token}"),
-        (special(0), False, 50, f"a field that treats only the first {one_token}"),
-        (special(4), False, 50, f"a field that treats only the middle {one_token}"),
-        (lambda x: mlp(x) * even(x), False, 1, "a field that turns its sign with every swap of two tokens. An even "
+        (special(0, number=7), False, 50, f"a field that treats only the first {one_token}"),
+        (special(4, image=1), False, 50, f"a field that treats only the middle {one_token}"),
+        (lambda x: mlp(x) * even(x), False, 30, "a field that turns its sign with every swap of two tokens. An even "
          "number of swaps leaves no trace: half of all orders tell nothing, so try many random ones"),
     ):  # fmt: skip
         for seed in range(seeds):
@@ -353,6 +355,10 @@ def whole_network(answer: Callable) -> str:
             case = f"with {depth} blocks and patches of {p}:"
             require_close(value, truth, case, _slips(like, x, t, y), f"In order: {PARTS}")
             sentence = "without labels (y = None):"
+            with torch.no_grad():
+                steady = as_tensor(_quiet(guarded(network.eval().forward))(x, t, y))
+            network.train()
+            require_close(steady, truth, f"{case} in eval mode", {}, "In training mode it was right")
             require_close(unlabelled, nobody, sentence, {}, "Hand y to `conditioning` as it came; None is fine there")
             _require_trainable(network, like, forward, (x, t, y))
     return "Loaded with the weights of labkit's own DiT, it gives the same pictures and the same gradients."
@@ -590,6 +596,10 @@ def _planned(answer: Callable, budget: float) -> tuple[tuple[int, ...], int, flo
         "that is the U-Net of lesson 06, whose plan you may make there. Here the network is a transformer, DiT(...)",
     )
     sizes = _sizes_of(network)
+    as_it_is = not isinstance(network, DiT) or type(network).forward is DiT.forward
+    require(as_it_is, "the DiT of the plan has a forward of its own: take labkit's as it is, or build all of it")
+    sound = all(weight.dtype == torch.float32 and weight.isfinite().all() for weight in network.parameters())
+    require(sound, f"the weights of the plan for {budget:.3g} operations should be float32 and finite")
     batch_size, lr = require_number(batch_size, "batch_size"), require_number(lr, "the learning rate lr")
     require(
         not (batch_size < 1 <= lr), f"have batch size and learning rate changed places? They are {batch_size} and {lr}"

@@ -40,6 +40,8 @@ def as_tensor(value: object, name: str = "the answer", *, whole: bool = False) -
         if numbers.dtype.kind in "fiub":
             value = torch.from_numpy(numbers if whole or numbers.dtype.kind == "f" else numbers.astype(float))
     if isinstance(value, Tensor):
+        odd = "nested" if value.is_nested else "quantized" if value.is_quantized else ""
+        require(not odd, f"{name} is a {odd} tensor; an ordinary one is asked for")
         require(not value.is_meta, f"{name} lies on the device `meta`, where tensors have shapes and no numbers")
         require(not value.is_complex(), f"{name} should hold decimal numbers, not complex ones")
         if not whole:
@@ -66,7 +68,7 @@ def require_number(value: object, name: str = "the answer") -> float:
     value = as_tensor(value, name, whole=True)
     value = value.detach().item() if isinstance(value, Tensor) and value.numel() == 1 else value
     require(isinstance(value, Real), f"{name} should be a number; it is {kind(value)}")
-    require(math.isfinite(value), f"{name} is {float(value)}")
+    require(abs(value) < 1e300, f"{name} is {value if abs(value) == math.inf or value != value else 'beyond 1e300'}")
     return float(value)
 
 

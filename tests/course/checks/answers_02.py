@@ -760,7 +760,7 @@ WRONG = {
         (marked_as_if, "its gradient is off by 100%"),
         (half_detached, "its gradient is off by 50%"),
         (as_a_number, "a plain number carries no gradient"),
-        (target("that_blows_up", lambda z, s, e, x: (z - x) / (1 - s)), r"the target \(z - x\) / \(1 - t\) is 0/0"),
+        (target("that_blows_up", lambda z, s, e, x: (z - x) / (1 - s)), r"\(z - x\) / \(1 - t\) is 0/0"),
         (target("with_a_clamp", lambda z, s, e, x: (z - x) / (1 - s).clamp_min(1e-4)), "with a guard"),
         (target("plus", lambda z, s, e, x: z + e), "target is z \\+ eps"),
         (target("backwards", lambda z, s, e, x: e - z), "runs from data to noise"),
