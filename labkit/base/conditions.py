@@ -10,12 +10,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from labkit.base.inputs import FUNCTION, GENERATOR, NULL, described, number, takes
 from labkit.base.shapes import check_labels
 
 Condition = Tensor | tuple["Condition", ...]
 Null = int | Tensor | tuple["Null", ...]
 
 
+@takes(function=FUNCTION, ys=NULL)
 def each(function: Callable[..., Tensor], *ys: "Condition | Null") -> "Condition":
     """`function` of the tensors of one or several conditions, part by part: a tuple where they are tuples."""
     if isinstance(ys[0], tuple):
@@ -42,13 +44,13 @@ def joined(first: Condition, second: Condition) -> Condition:
     return each(lambda a, b: torch.cat((a, b)), first, second)
 
 
+@takes(p=number(0, 1), generator=GENERATOR)
 def drop_condition(y: Condition, p: float, null: Null, generator: torch.Generator | None = None) -> Condition:
     """A copy of y in which each row, whole, is replaced by `null` with probability p, independently.
 
     Classifier-Free Diffusion Guidance (2022), algorithm 1. Raises ValueError unless 0 <= p <= 1.
     """
-    if not 0 <= p <= 1:
-        raise ValueError(f"p must be a probability in [0, 1]; got {p}")
+    check_condition(y, length(y), null)
     first = _parts(y)[0]
     on = first.device if generator is None else generator.device
     dropped = (torch.rand(len(first), generator=generator, device=on) < p).to(first.device)
@@ -64,6 +66,7 @@ def own_null(model: object) -> Null | None:
     return getattr(model, "null", getattr(getattr(model, "__self__", None), "null", None))
 
 
+@takes(given=NULL)
 def null_of(model: object, given: Null | None = None) -> Null:
     """The null to use for a model: the `given` one, or its own.
 
@@ -96,6 +99,8 @@ def check_condition(y: Condition, n: int, null: Null | None = None) -> None:
     for part in _parts(y):
         if len(part) != n:
             raise ValueError(f"y must have {n} rows, one per sample; got shape {tuple(part.shape)}")
+    if null is not None and not isinstance(null, int | Tensor | tuple):
+        raise TypeError(f"null must be a number, a tensor, or a tuple of such; got {described(null)}")
     if isinstance(null, int):
         check_labels(y, n, largest=null)
     elif isinstance(null, Tensor) and y.shape[1:] != null.shape:

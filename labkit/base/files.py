@@ -20,6 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from labkit.base.inputs import takes, text
 from labkit.base.runtime import machine
 
 FOLDER = Path(__file__).parent.parent / "assets"
@@ -36,6 +37,7 @@ class Card:
     sha256: str = ""  # of the file; filled in when the file is written
 
 
+@takes(name=text())
 def asset(name: str) -> Path:
     """The path of a shipped file, after comparing it with its card."""
     path = FOLDER / name
@@ -111,6 +113,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@takes(name=text())
 def read_table(name: str) -> tuple[list[dict[str, Any]], Card]:
     """A measured table that ships, `name`.csv: rows `{column: value}`, numbers as int or float, and its card."""
     path = asset(f"{name}.csv")

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from labkit.base.inputs import FLAG, GENERATOR, a, takes, tensor, whole
+
 PROFILES = ("fast", "cpu", "gpu")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -47,16 +49,17 @@ def profile() -> str:
     return wanted
 
 
+@takes(seed=whole(0, 2**32 - 1))
 def seed_everything(seed: int) -> torch.Generator:
     """Seed Python, NumPy and torch (every device), and return a fresh CPU generator with the same seed."""
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be an integer in 0..2**32 - 1; got {seed!r}")
+    seed = int(seed)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
     return torch.Generator().manual_seed(seed)
 
 
+@takes(on=a(torch.device), heavy=FLAG)
 def half_precision(on: torch.device, *, heavy: bool = False) -> torch.dtype | None:
     """The fast dtype for mixed precision on a device, or None where float32 is the right choice.
 
@@ -99,11 +102,13 @@ def bfloat16_gain() -> float:
     return fastest[torch.float32] / fastest[torch.bfloat16]
 
 
+@takes(on=a(torch.device), dtype=a(torch.dtype))
 def autocast(on: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:
     """A context for forward passes: mixed precision in `dtype`, or nothing where that is None."""
     return nullcontext() if dtype is None else torch.autocast(on.type, dtype=dtype)
 
 
+@takes(on=a(torch.device))
 def machine(on: torch.device) -> str:
     """A device in words, for run stamps and cards: "cpu (x86_64, 2 threads), torch 2.4.0"."""
     processor = f"{platform.machine()}, {torch.get_num_threads()} threads"
@@ -111,6 +116,7 @@ def machine(on: torch.device) -> str:
     return f"{on.type} ({name}), torch {torch.__version__}"
 
 
+@takes(x=tensor(), generator=GENERATOR)
 def randn_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Standard normal noise shaped like `x`, drawn on the generator's device and then moved to that of `x`.
 
@@ -121,6 +127,7 @@ def randn_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     return torch.randn(x.shape, dtype=x.dtype, device=generator.device, generator=generator).to(x.device)
 
 
+@takes(shape=whole(0), seed=whole())
 def seeded_noise(*shape: int, seed: int = 0) -> Tensor:
     """Standard normal noise of a shape such as (B, 1, 32, 32), the same for a seed on every machine; on the CPU."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

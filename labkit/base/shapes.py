@@ -12,6 +12,8 @@ from numbers import Real
 import torch
 from torch import Tensor
 
+from labkit.base.inputs import described, visible
+
 TIME_TOLERANCE = 1e-5  # times that were added up may overshoot the end of the unit interval by rounding
 Sigma = float | Callable[[Tensor], Tensor]  # a diffusion coefficient: a number >= 0, or a function (B,) -> (B,) of t
 
@@ -23,26 +25,14 @@ def expand_t(t: Tensor, x: Tensor) -> Tensor:
 
 
 def check_time(t: Tensor, x: Tensor) -> None:
-    """Raise unless `t` is a float tensor of shape (B,), where B = x.shape[0]."""
+    """Raise unless `x` and `t` are float tensors, (B, ...) and (B,): one time per sample."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise TypeError(f"x must be a floating-point tensor of shape (B, ...); got {described(x)}")
     if not isinstance(t, Tensor) or not t.is_floating_point():
-        came = f"a tensor of {t.dtype}" if isinstance(t, Tensor) else type(t).__name__
-        raise TypeError(f"t must be a floating-point tensor of shape (B,), one time per sample; got {came}")
+        raise TypeError(f"t must be a floating-point tensor of shape (B,), one time per sample; got {described(t)}")
     if x.ndim == 0 or t.shape != x.shape[:1]:
         wanted = f"({x.shape[0] if x.ndim else 'B'},), one time per sample of x with shape {tuple(x.shape)}"
         raise ValueError(f"t must have shape {wanted}; got shape {tuple(t.shape)}")
-
-
-def visible(values: Tensor) -> bool:
-    """Whether a check may look at values: there are some, on the CPU, outside of `torch.compile` and `torch.func`.
-
-    On an accelerator looking would make the program wait for the device; inside those there may be nothing to look at.
-    """
-    return values.device.type == "cpu" and values.numel() > 0 and not captured(values)
-
-
-def captured(values: Tensor) -> bool:
-    """Whether `torch.compile` or `torch.func` holds the values, so that no decision may depend on them."""
-    return torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(values)
 
 
 def check_times(t: Tensor, x: Tensor) -> None:
@@ -58,8 +48,7 @@ def check_times(t: Tensor, x: Tensor) -> None:
 def check_labels(y: Tensor, n: int, largest: int | None = None) -> None:
     """Raise unless `y` is an int64 tensor of shape (n,), with values in 0..largest if that is given."""
     if not isinstance(y, Tensor) or y.dtype != torch.int64:
-        came = f"a tensor of {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
-        raise TypeError(f"y must be an int64 tensor of shape (B,), one label per sample; got {came}")
+        raise TypeError(f"y must be an int64 tensor of shape (B,), one label per sample; got {described(y)}")
     if y.shape != (n,):
         raise ValueError(f"y must have shape ({n},), one label per sample; got shape {tuple(y.shape)}")
     if largest is not None and visible(y):
@@ -69,7 +58,9 @@ def check_labels(y: Tensor, n: int, largest: int | None = None) -> None:
 
 
 def check_images(x: Tensor, channels: int) -> None:
-    """Raise unless `x` has shape (B, channels, H, W)."""
+    """Raise unless `x` is floating-point with shape (B, channels, H, W)."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise TypeError(f"x must be a floating-point tensor; got {described(x)}")
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(f"x must have shape (B, {channels}, H, W); got {tuple(x.shape)}")
 
@@ -92,7 +83,11 @@ def sigma_at(sigma: Sigma, t: Tensor, x: Tensor) -> float | Tensor:
 
 
 def check_same_shape(name: str, value: Tensor, x: Tensor) -> Tensor:
-    """`value`, called `name`; ValueError unless it is shaped like `x`, which broadcasting would hide."""
+    """`value`, called `name`; it must be a tensor shaped like `x`, which broadcasting would hide."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        raise TypeError(
+            f"{name} must be a floating-point tensor shaped like x, {tuple(x.shape)}; got {described(value)}"
+        )
     if value.shape != x.shape:
         raise ValueError(f"{name} must be shaped like x, {tuple(x.shape)}; got {tuple(value.shape)}")
     return value

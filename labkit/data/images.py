@@ -3,7 +3,6 @@
 Images are kept as uint8, on whatever device they are used on, and become float32 in [-1, 1] batch by batch.
 """
 
-import math
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from labkit.base.files import asset
+from labkit.base.inputs import a, described, pair, takes, tensor, text, visible, whole
 from labkit.data.idx import FILES, read_idx
 
 SLACK = 1e-5  # how far rounding may carry a pixel out of its range
@@ -27,24 +27,24 @@ class Labelled(NamedTuple):
     labels: Tensor
 
 
+@takes(split=text("train", "test"))
 def mnist32(split: str) -> Labelled:
     """MNIST, padded from 28x28 to 32x32 with background: 60,000 images for `train`, 10,000 for `test`, as uint8.
 
     They ship with the package (CC BY-SA 3.0, Yann LeCun and Corinna Cortes; see the card `mnist.npz.json`).
     Raises ValueError for another split or a damaged file.
     """
-    _check_split(split)
     with np.load(asset("mnist.npz")) as arrays:
         return labelled(arrays[f"{split}_images"], arrays[f"{split}_labels"], multiple=32)
 
 
+@takes(split=text("train", "test"))
 def fashion_mnist32(split: str) -> Labelled:
     """Fashion-MNIST (MIT licence, Zalando), padded to 32x32 like `mnist32`, from its four idx files, plain or .gz.
 
     They are looked for in the folder LABKIT_DATA and in its FashionMNIST/raw, where torchvision puts them.
     Raises ValueError for another split, and with what to do where files are missing or damaged.
     """
-    _check_split(split)
     root = os.environ.get("LABKIT_DATA", "")
     for folder in (Path(root, "FashionMNIST", "raw"), Path(root)):
         if root and any((folder / f"{FILES['train_images']}{end}").is_file() for end in ("", ".gz")):
@@ -56,6 +56,7 @@ def fashion_mnist32(split: str) -> Labelled:
     )
 
 
+@takes(multiple=whole(1))
 def labelled(
     images: ArrayLike, labels: ArrayLike, *, value_range: tuple[float, float] | None = None, multiple: int = 1
 ) -> Labelled:
@@ -69,8 +70,6 @@ def labelled(
     Raises ValueError or TypeError with what came and what to do, for [0, 1] without a `value_range` above all.
     """
     x = _pixels(images, value_range)
-    if multiple < 1:
-        raise ValueError(f"multiple must be at least 1; got {multiple}")
     down, right = (-size % multiple for size in x.shape[2:])
     edges = (right // 2, right - right // 2, down // 2, down - down // 2)
     return Labelled(pad(x, edges, value=0 if x.dtype == torch.uint8 else -1), _classes(labels, len(x)))
@@ -78,15 +77,16 @@ def labelled(
 
 def _pixels(images: ArrayLike, value_range: tuple[float, float] | None) -> Tensor:
     """Images as (N, C, H, W), uint8 or float32 in [-1, 1]."""
-    x = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images, order="C"))
+    array = images if isinstance(images, Tensor) else np.array(images, order="C")
+    if not isinstance(images, Tensor) and array.dtype.kind not in "fiub":
+        raise TypeError(f"images must be numbers, as an array or a tensor; got {described(images)}")
+    x = array if isinstance(array, Tensor) else torch.from_numpy(array)
     x = x[:, None] if x.ndim == 3 else x
     if x.ndim != 4 or not x.numel():
         raise ValueError(f"images must have shape (N, H, W) or (N, C, H, W); got {tuple(x.shape)}")
     came = f"{x.min().item():.4g} to {x.max().item():.4g}"
     advice = "value_range=(lo, hi) says what black and white are"
-    lo, hi = (-1, 1) if value_range is None else value_range
-    if not -math.inf < lo < hi < math.inf:
-        raise ValueError(f"value_range must be (lo, hi), finite and lo < hi; got {value_range}")
+    lo, hi = (-1, 1) if value_range is None else pair("value_range", value_range)
     if value_range is not None:
         x = (x.float() - lo) * (2 / (hi - lo)) - 1
     elif x.dtype == torch.uint8:
@@ -118,21 +118,21 @@ def _classes(labels: ArrayLike, n: int) -> Tensor:
     return y.to(labels.device) if isinstance(labels, Tensor) else y
 
 
-def _check_split(split: str) -> None:
-    if split not in ("train", "test"):
-        raise ValueError(f"split must be one of train, test; got {split!r}")
-
-
+@takes(images=a(Tensor))
 def to_float(images: Tensor) -> Tensor:
     """uint8 pixels 0..255 to float32 in [-1, 1] (other tensors pass unchanged)."""
     return images.float() / 127.5 - 1 if images.dtype == torch.uint8 else images
 
 
+@takes(x=tensor())
 def to_uint8(x: Tensor) -> Tensor:
     """Float pixels in [-1, 1] to uint8 0..255; what lies outside is clipped."""
+    if visible(x) and x.isnan().any():
+        raise ValueError("x must be pixels; it holds NaN")
     return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
+@takes(data=a(Labelled), n=whole(), seed=whole())
 def balanced_subset(data: Labelled, n: int, seed: int = 0) -> Labelled:
     """n images of `data` drawn at random, their labels `balanced_labels`. Raises ValueError for more than it has."""
     labels = data.labels.cpu()
@@ -148,6 +148,7 @@ def balanced_subset(data: Labelled, n: int, seed: int = 0) -> Labelled:
     return Labelled(data.images[chosen.to(data.images.device)], y.to(data.labels.device))
 
 
+@takes(n=whole(0), num_classes=whole(1))
 def balanced_labels(n: int, num_classes: int) -> Tensor:
     """n labels 0, 1, ..., K-1, 0, 1, ...: every class equally often, up to one. Shape (n,), int64."""
     return torch.arange(n) % num_classes

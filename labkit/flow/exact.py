@@ -13,7 +13,8 @@ import math
 import torch
 from torch import Tensor
 
-from labkit.base.shapes import check_labels, check_times, visible
+from labkit.base.inputs import GENERATOR, LABELS, a, positive, takes, tensor, visible, whole
+from labkit.base.shapes import check_labels, check_times
 from labkit.flow.mixtures import Components, GaussianMixture
 from labkit.flow.paths import SINGULAR, GaussianPath, complete
 
@@ -26,6 +27,7 @@ class ExactMarginal:
     `guided(exact.velocity, y, w)` works as it does for a network.
     """
 
+    @takes(path=a(GaussianPath), mixture=a(GaussianMixture), labels=LABELS)
     def __init__(self, path: GaussianPath, mixture: GaussianMixture, labels: Tensor | None = None) -> None:
         count = len(mixture.means)
         labels = torch.arange(count) if labels is None else labels
@@ -75,6 +77,7 @@ class ExactMarginal:
         centred = component - (r[:, :, None] * component).sum(1, keepdim=True)
         return (r * (within + centred**2).mean(dim=2)).sum(dim=1)
 
+    @takes(n=whole(1), generator=GENERATOR)
     def loss_floor(self, n: int = 100_000, generator: torch.Generator | None = None) -> float:
         """The CFM loss of a perfect conditional model: E tr Cov(v_t | x_t, y) / d, with t uniform on [0, t_max].
 
@@ -121,13 +124,12 @@ def _count_classes(labels: Tensor, count: int) -> int:
     return len(used)
 
 
+@takes(std=positive())
 def gaussian_loss_floor(std: float) -> float:
     """pi * std / 2: the CFM loss per dimension of a perfect model, for data N(mu, std^2 I) on the linear path.
 
     The variance left is std^2 / (t^2 std^2 + (1 - t)^2); its integral over [0, 1] is pi std / 2.
     """
-    if not (math.isfinite(std) and std > 0):
-        raise ValueError(f"std must be finite and positive; got {std}")
     return math.pi * std / 2
 
 
@@ -139,6 +141,7 @@ class EmpiricalMarginal:
     On the Closed-Form of Flow Matching: Generalization Does Not Arise from Target Stochasticity (2025), proposition 1.
     """
 
+    @takes(path=a(GaussianPath), data=tensor(finite=True), labels=LABELS)
     def __init__(self, path: GaussianPath, data: Tensor, labels: Tensor | None = None) -> None:
         if not data.is_floating_point() or data.ndim < 2 or not len(data):
             raise ValueError(f"data must be float of shape (N, ...) with N >= 1; got {data.dtype} {tuple(data.shape)}")

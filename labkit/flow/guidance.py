@@ -6,7 +6,6 @@ w>1 guides. Papers that write (1 + w') u_y - w' u_0 mean w' = w - 1. A *rule* (u
 place of that line; every rule gives u_y at w=1.
 """
 
-import math
 from collections.abc import Callable
 from numbers import Real
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from labkit.base.conditions import Condition, Null, check_condition, joined, length, nothing_like, null_of, own_null
+from labkit.base.inputs import FUNCTION, NULL, a, insist, number, takes, tensor
 from labkit.base.joints import Field, Model
 from labkit.base.shapes import check_same_shape, check_time, expand_t
 from labkit.flow.paths import GaussianPath, complete
@@ -21,16 +21,19 @@ from labkit.flow.paths import GaussianPath, complete
 Rule = Callable[[Tensor, Tensor, float, Tensor, Tensor], Tensor]
 
 
+@takes(model=FUNCTION)
 def conditional(model: Model, y: Condition) -> Field:
     """The field (x, t) -> model(x, t, y) with the condition y fixed."""
-    return lambda x, t: model(x, t, y)
+    return lambda x, t: check_same_shape("the model's value", model(x, t, y), x)
 
 
+@takes(u_0=tensor(), u_y=tensor(), w=number())
 def plain(u_0: Tensor, u_y: Tensor, w: float, x: Tensor, t: Tensor) -> Tensor:
     """(1 - w) u_0 + w u_y. Classifier-Free Diffusion Guidance (2022), eq. 6, there with w' = w - 1."""
-    return (1 - w) * u_0 + w * u_y
+    return (1 - w) * check_same_shape("u_0", u_0, u_y) + w * u_y
 
 
+@takes(lo=a(Real), hi=a(Real))
 def limited(lo: float, hi: float) -> Rule:
     """Plain guidance at times in [lo, hi], none (w=1) outside; 0 <= lo <= hi <= 1.
 
@@ -46,6 +49,7 @@ def limited(lo: float, hi: float) -> Rule:
     return rule
 
 
+@takes(phi=number(0, 1))
 def rescaled(phi: float = 0.7) -> Rule:
     """Guidance that keeps contrast: phi u_w std(u_y) / std(u_w) + (1 - phi) u_w.
 
@@ -53,8 +57,6 @@ def rescaled(phi: float = 0.7) -> Rule:
     makes u_w larger than any velocity the model was trained on; phi=1 brings it to the size of u_y, phi=0 is plain.
     Common Diffusion Noise Schedules and Sample Steps are Flawed (2023), eq. 14 to 16.
     """
-    if not 0 <= phi <= 1:
-        raise ValueError(f"phi must lie in [0, 1]; got {phi}")
 
     def rule(u_0: Tensor, u_y: Tensor, w: float, x: Tensor, t: Tensor) -> Tensor:
         u_w = plain(u_0, u_y, w, x, t)
@@ -65,6 +67,7 @@ def rescaled(phi: float = 0.7) -> Rule:
     return rule
 
 
+@takes(path=a(GaussianPath), eta=number())
 def projected(path: GaussianPath | None = None, eta: float = 0.0) -> Rule:
     """Guidance across the predicted picture: u_y + (w - 1) (d_across + eta d_along), with d = u_y - u_0.
 
@@ -73,8 +76,6 @@ def projected(path: GaussianPath | None = None, eta: float = 0.0) -> Rule:
     (default: linear). Eliminating Oversaturation and Artifacts of High Guidance Scales in Diffusion Models (2024),
     without its rescaling and momentum.
     """
-    if not math.isfinite(eta):
-        raise ValueError(f"eta must be finite; got {eta}")
     path = GaussianPath() if path is None else path
 
     def rule(u_0: Tensor, u_y: Tensor, w: float, x: Tensor, t: Tensor) -> Tensor:
@@ -85,6 +86,7 @@ def projected(path: GaussianPath | None = None, eta: float = 0.0) -> Rule:
     return rule
 
 
+@takes(model=FUNCTION, w=number(), null=NULL, rule=FUNCTION, bad=FUNCTION)
 def guided(
     model: Model, y: Condition, w: float, null: Null | None = None, *, rule: Rule = plain, bad: Model | None = None
 ) -> Field:
@@ -97,7 +99,6 @@ def guided(
     Itself (2024).
     Raises ValueError for a w that is not finite, for labels outside 0..null, and for a `null` that is not the model's.
     """
-    _check_scale(w)
     null = own_null(model) if null is None and bad is not None else null_of(model, null)
     check_condition(y, length(y), null)
 
@@ -105,19 +106,22 @@ def guided(
         check_time(t, x)
         check_condition(y, len(x))
         if w == 1:
-            return model(x, t, y)
+            return check_same_shape("the model's value", model(x, t, y), x)
         if w == 0 and rule is plain:
-            return model(x, t, nothing_like(y, null)) if bad is None else bad(x, t, y)
+            u_0 = model(x, t, nothing_like(y, null)) if bad is None else bad(x, t, y)
+            return check_same_shape("the model's value", u_0, x)
         if bad is None:
             both = model(torch.cat((x, x)), torch.cat((t, t)), joined(nothing_like(y, null), y))
+            both = check_same_shape("the model's value", both, torch.cat((x, x)))
             u_0, u_y = both.chunk(2)
         else:
-            u_0, u_y = bad(x, t, y), model(x, t, y)
+            u_0, u_y = (check_same_shape("the model's value", one(x, t, y), x) for one in (bad, model))
         return check_same_shape("the rule's value", rule(u_0, u_y, w, x, t), x)
 
     return field
 
 
+@takes(model=FUNCTION, classifier=FUNCTION, w=number(), path=a(GaussianPath), t_min=a(Real))
 def classifier_guided(
     model: Model,
     classifier: Callable[[Tensor, Tensor], Tensor],
@@ -135,7 +139,6 @@ def classifier_guided(
     where the gradient vanishes, so the term is evaluated at max(t, t_min). With exact fields this equals `guided`.
     Diffusion Models Beat GANs on Image Synthesis (2021), section 4.1. Raises ValueError as `guided`, and for y=null.
     """
-    _check_scale(w)
     if not 0 < t_min < 1:
         raise ValueError(f"t_min must lie in (0, 1); got {t_min}")
     null = null_of(model, null)
@@ -145,20 +148,19 @@ def classifier_guided(
         late = t.clamp_min(t_min)
         with torch.enable_grad():
             x_in = x.detach().requires_grad_(True)
-            log_p = classifier(x_in, late).log_softmax(dim=1).gather(1, y[:, None]).sum()
+            logits = classifier(x_in, late)
+            insist("the classifier's value", logits, tensor("B", "K"))
+            log_p = logits.log_softmax(dim=1).gather(1, y[:, None]).sum()
             (gradient,) = torch.autograd.grad(log_p, x_in)
         alpha_t, beta_t, d_alpha_t, _ = path.schedule(late)
         b_t = (d_alpha_t * beta_t**2 - path.schedule.beta_d_beta(late) * alpha_t) / alpha_t
-        return model(x, t, nothing_like(y, null)) + w * expand_t(b_t, x) * gradient
+        u_0 = check_same_shape("the model's value", model(x, t, nothing_like(y, null)), x)
+        return u_0 + w * expand_t(b_t, x) * gradient
 
     return field
 
 
+@takes(w_prime=number())
 def from_w_prime(w_prime: float) -> float:
     """w = 1 + w', for papers that write guidance as (1 + w') u(x | y) - w' u(x | null): their 0 is our 1."""
     return 1 + w_prime
-
-
-def _check_scale(w: float) -> None:
-    if not isinstance(w, Real) or not math.isfinite(w):
-        raise ValueError(f"w must be a finite number; got {w!r}")

@@ -5,12 +5,15 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from labkit.base.inputs import FUNCTION, GENERATOR, takes, whole
 from labkit.base.joints import Field
 from labkit.base.runtime import randn_like
 from labkit.base.shapes import TIME_TOLERANCE
 from labkit.flow.solvers import check_start, rk4, simulate, slope
 
 
+@torch.inference_mode(False)
+@takes(field=FUNCTION, probes=whole(0), generator=GENERATOR)
 def log_likelihood(
     field: Field, x: Tensor, ts: Tensor, *, probes: int = 0, generator: Generator | None = None
 ) -> Tensor:
@@ -21,12 +24,11 @@ def log_likelihood(
     random sign vectors, fixed along the path (Hutchinson).
     FFJORD: Free-form Continuous Dynamics for Scalable Reversible Generative Models (2019), section 3.
     """
+    x = x.clone() if isinstance(x, Tensor) else x  # of inference mode, it could not be differentiated by
     ts = check_start(x, ts)
     if abs(ts[0]) > TIME_TOLERANCE or abs(ts[-1] - 1) > TIME_TOLERANCE:
         raise ValueError(f"ts must run from 0 to 1 for a likelihood; got {ts[0]:.4g} to {ts[-1]:.4g}")
     shape, dim = x.shape, x[0].numel()
-    if probes < 0:
-        raise ValueError(f"probes must be at least 0; got {probes}")
     if probes:
         signs = torch.stack([randn_like(x, generator).sign().reshape(-1, dim) for _ in range(probes)])
     else:
@@ -36,6 +38,9 @@ def log_likelihood(
         with torch.enable_grad():
             flat = state[:, :dim].detach().requires_grad_(True)
             u = slope(field, flat.reshape(shape), t).reshape(-1, dim)
+            moved = None if u.requires_grad else slope(field, flat.reshape(shape) + 0.5, t).reshape(-1, dim)
+            if moved is not None and not torch.equal(moved, u):
+                raise ValueError("field gives no gradient: its divergence needs one, without no_grad() and detach()")
             div = sum((_pull_back(u, flat, e) * e).sum(1) for e in signs)
         return torch.cat((u.detach(), div[:, None] / (probes or 1)), dim=1)
 

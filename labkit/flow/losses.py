@@ -8,15 +8,17 @@ import torch
 from torch import Tensor
 
 from labkit.base.conditions import Condition
+from labkit.base.inputs import FLAG, FUNCTION, GENERATOR, a, described, takes
 from labkit.base.joints import Model
 from labkit.base.shapes import check_same_shape, expand_t
 from labkit.flow.paths import GaussianPath
 
 
+@takes(path=a(GaussianPath), generator=GENERATOR)
 def draw_times(path: GaussianPath, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """B stratified uniform times on [0, path.schedule.t_max) in random order, (B,), on the device of z (B, ...)."""
-    if not z.is_floating_point():
-        raise TypeError(f"z must be floating-point data, as `to_float` makes of images; got {z.dtype}")
+    if not isinstance(z, Tensor) or not z.is_floating_point():
+        raise TypeError(f"z must be floating-point data, as `to_float` makes of images; got {described(z)}")
     n = len(z)
     on = z.device if generator is None else generator.device
     u = torch.rand(n, generator=generator, device=on) + torch.randperm(n, generator=generator, device=on)
@@ -25,6 +27,7 @@ def draw_times(path: GaussianPath, z: Tensor, generator: torch.Generator | None 
     return t.clamp_max(t_max * (1 - torch.finfo(t.dtype).eps))  # rounding must not reach 1: a score is singular there
 
 
+@takes(model=FUNCTION, path=a(GaussianPath), generator=GENERATOR)
 def cfm_loss(
     model: Model,
     path: GaussianPath,
@@ -47,6 +50,7 @@ def cfm_loss(
     return (_predict(model, x_t, t, y) - v_t).square().mean()
 
 
+@takes(model=FUNCTION, path=a(GaussianPath), generator=GENERATOR)
 def eps_loss(
     model: Model,
     path: GaussianPath,
@@ -66,6 +70,7 @@ def eps_loss(
     return (_predict(model, x_t, t, y) - eps).square().mean()
 
 
+@takes(model=FUNCTION, path=a(GaussianPath), weighted=FLAG, generator=GENERATOR)
 def dsm_loss(
     model: Model,
     path: GaussianPath,

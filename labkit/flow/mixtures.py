@@ -6,10 +6,13 @@ which is why everything here is written there.
 """
 
 import math
+from numbers import Real
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from labkit.base.inputs import GENERATOR, a, insist, positive, takes, tensor, whole
 
 
 class Components(NamedTuple):
@@ -31,12 +34,10 @@ class GaussianMixture:
     `weights` (K,) positive, normalised here (default: equal).
     """
 
+    @takes(means=tensor("K", "d", finite=True), weights=tensor("K", finite=True))
     def __init__(self, means: Tensor, stds_or_covs: float | Tensor, weights: Tensor | None = None) -> None:
-        if means.ndim != 2 or not means.is_floating_point():
-            raise ValueError(f"means must be float of shape (K, d); got {means.dtype} of shape {tuple(means.shape)}")
-        if not means.isfinite().all():
-            raise ValueError("means must be finite; they hold inf or NaN")
         count, dim = means.shape
+        insist("stds_or_covs", stds_or_covs, a(Real, Tensor))
         spread = torch.as_tensor(stds_or_covs, dtype=means.dtype)
         if spread.ndim <= 1 and spread.shape in ((), (count,)):
             covs = spread.square().expand(count)[:, None, None] * torch.eye(dim, dtype=means.dtype)
@@ -62,6 +63,7 @@ class GaussianMixture:
         """Dimension d of the space."""
         return self.means.shape[1]
 
+    @takes(n=whole(0), generator=GENERATOR)
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Draw `(z, y)`: points (n, d) in the precision of the means, and the components (n,) int64 they come from."""
         y = torch.multinomial(self.weights, n, replacement=True, generator=generator)
@@ -78,10 +80,10 @@ class GaussianMixture:
         parts = self.components(x)
         return self.combine(parts.log_joint.softmax(dim=1), -parts.offsets / parts.variances)
 
+    @takes(alpha_t=tensor("B"), beta_t=tensor("B"))
     def components(self, x: Tensor, alpha_t: Tensor | None = None, beta_t: Tensor | None = None) -> Components:
         """The mixture of alpha_t z + beta_t eps, component by component, at x (B, d); coefficients (B,), default z."""
-        if x.ndim != 2 or x.shape[1] != self.dim:
-            raise ValueError(f"x must have shape (B, {self.dim}); got {tuple(x.shape)}")
+        insist("x", x, tensor("B", self.dim))
         means, bases, eigenvalues, weights = (
             part.to(x.dtype).to(x.device) for part in (self.means, self.bases, self.eigenvalues, self.weights)
         )
@@ -91,16 +93,19 @@ class GaussianMixture:
         log_normal = -0.5 * (offsets**2 / variances + variances.log() + math.log(2 * math.pi)).sum(dim=2)
         return Components(weights.log() + log_normal, offsets, variances)
 
+    @takes(r=tensor("B", "K"), vectors=tensor("B", "K", "d"))
     def combine(self, r: Tensor, vectors: Tensor) -> Tensor:
         """sum_k r_k Q_k vectors_k, shape (B, d): weights r (B, K), vectors (B, K, d) given in the eigenbases Q_k."""
         return torch.einsum("bk,kij,bkj->bi", r, self.bases.to(r.dtype).to(r.device), vectors)
 
 
+@takes(count=whole(1), radius=positive(), std=positive())
 def ring(count: int = 8, radius: float = 2.0, std: float = 0.2) -> GaussianMixture:
     """`count` equal round components on a circle in the plane, counter-clockwise from (radius, 0)."""
     return GaussianMixture(radius * _directions(count), std)
 
 
+@takes(count=whole(1), reach=positive(), along=positive(), across=positive())
 def petals(count: int = 3, reach: float = 1.0, along: float = 0.6, across: float = 0.35) -> GaussianMixture:
     """`count` long components in the plane that point outwards like petals and overlap in the middle; the first is up.
 
@@ -114,7 +119,5 @@ def petals(count: int = 3, reach: float = 1.0, along: float = 0.6, across: float
 
 def _directions(count: int, first: float = 0.0) -> Tensor:
     """Unit vectors in the plane (count, 2), counter-clockwise from the angle `first`."""
-    if count < 1:
-        raise ValueError(f"count must be at least 1; got {count}")
     angles = first + 2 * math.pi * torch.arange(count) / count
     return torch.stack((angles.cos(), angles.sin()), dim=1)

@@ -15,9 +15,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from labkit.base.conditions import Condition, Null, own_null
+from labkit.base.inputs import FUNCTION, GENERATOR, a, takes, text, visible
 from labkit.base.joints import Model
 from labkit.base.runtime import randn_like
-from labkit.base.shapes import check_same_shape, check_times, expand_t, visible
+from labkit.base.shapes import check_same_shape, check_times, expand_t
 from labkit.flow.schedules import Linear, Schedule, check_endpoints
 
 PREDICTIONS = ("velocity", "score", "eps", "z")
@@ -35,10 +36,12 @@ class PathSample(NamedTuple):
 class GaussianPath:
     """The path x_t = alpha_t z + beta_t eps of a schedule; ValueError unless that runs from noise to data."""
 
+    @takes(schedule=a(Schedule))
     def __init__(self, schedule: Schedule | None = None) -> None:
         self.schedule = schedule or Linear()
         check_endpoints(self.schedule)
 
+    @takes(generator=GENERATOR)
     def sample(self, z: Tensor, t: Tensor, eps: Tensor | None = None, generator: Generator | None = None) -> PathSample:
         """x_t ~ p_t(. | z) and its velocity, for data z (B, ...), t (B,) in [0, 1] and eps like z (default: drawn)."""
         check_times(t, z)
@@ -96,6 +99,7 @@ class Prediction:
         return value
 
 
+@takes(path=a(GaussianPath))
 def complete(
     path: GaussianPath,
     x: Tensor,
@@ -136,13 +140,11 @@ class Converted(nn.Module):
         return getattr(complete(self.path, x, t, **{self.given: self.model(x, t, y)}), self.wanted)
 
 
+@takes(model=FUNCTION, path=a(GaussianPath), given=text(*PREDICTIONS), wanted=text(*PREDICTIONS))
 def convert(model: Model, path: GaussianPath, given: str, wanted: str = "velocity") -> Model:
     """The model that gives the prediction `wanted` where `model` gives `given`: one of velocity, score, eps, z.
 
     So a network trained to predict noise goes into a solver as `convert(model, path, "eps")`. Raises ValueError for
     another name, and, when it is called, at times where `given` does not determine `wanted`.
     """
-    for name in (given, wanted):
-        if name not in PREDICTIONS:
-            raise ValueError(f"given and wanted must be among {', '.join(PREDICTIONS)}; got {name!r}")
     return model if given == wanted else Converted(model, path, given, wanted)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from labkit.base.inputs import takes, tensor
+
 
 class Coefficients(NamedTuple):
     """alpha_t, beta_t and their time derivatives, each of shape (B,)."""
@@ -29,6 +31,7 @@ class Schedule(ABC):
     @abstractmethod
     def __call__(self, t: Tensor) -> Coefficients: ...
 
+    @takes(t=tensor())
     def beta_d_beta(self, t: Tensor) -> Tensor:
         """The product beta_t * d_beta_t, shape (B,). A schedule whose d_beta_t diverges overrides it with the limit."""
         _, beta_t, _, d_beta_t = self(t)
@@ -54,6 +57,7 @@ class SquareRoot(Schedule):
         beta_t = (1 - t).clamp_min(0).sqrt()
         return Coefficients(t, beta_t, torch.ones_like(t), -0.5 / beta_t)
 
+    @takes(t=tensor())
     def beta_d_beta(self, t: Tensor) -> Tensor:
         return torch.full_like(t, -0.5)
 

@@ -11,25 +11,26 @@ from itertools import pairwise
 import torch
 from torch import Generator, Tensor
 
+from labkit.base.inputs import FLAG, FUNCTION, GENERATOR, captured, positive, takes, visible
 from labkit.base.joints import Field, Step
 from labkit.base.runtime import randn_like
 from labkit.base.shapes import (
     TIME_TOLERANCE,
     Sigma,
-    captured,
     check_same_shape,
     check_sigma,
     expand_t,
     sigma_at,
-    visible,
 )
 
 
+@takes(field=FUNCTION)
 def euler(field: Field) -> Step:
     """x + h u(x, t). Order 1, one evaluation a step."""
     return lambda x, t, s: x + _length(x, t, s) * slope(field, x, t)
 
 
+@takes(field=FUNCTION)
 def heun(field: Field) -> Step:
     """Average of the slopes at both ends, the far one predicted by Euler, which alone makes the step into t=1.
 
@@ -51,6 +52,7 @@ def heun(field: Field) -> Step:
     return step
 
 
+@takes(field=FUNCTION)
 def midpoint(field: Field) -> Step:
     """The slope half-way, predicted by half an Euler step. Order 2, two evaluations a step, none at the far end."""
 
@@ -62,6 +64,7 @@ def midpoint(field: Field) -> Step:
     return step
 
 
+@takes(field=FUNCTION)
 def rk4(field: Field) -> Step:
     """The classical Runge-Kutta method. Order 4, four evaluations a step."""
 
@@ -76,6 +79,7 @@ def rk4(field: Field) -> Step:
     return step
 
 
+@takes(field=FUNCTION)
 def adams_bashforth2(field: Field) -> Step:
     """x + h [(1 + r/2) u_n - (r/2) u_(n-1)], r = h_n / h_(n-1): order 2 for one evaluation a step, by memory.
 
@@ -95,6 +99,7 @@ def adams_bashforth2(field: Field) -> Step:
     return step
 
 
+@takes(drift=FUNCTION, generator=GENERATOR)
 def euler_maruyama(drift: Field, sigma: Sigma, generator: Generator | None = None) -> Step:
     """x + h b(x, t) + sigma_t sqrt(h) xi with fresh xi ~ N(0, I) in every step, for dX = b dt + sigma_t dW.
 
@@ -113,6 +118,7 @@ def euler_maruyama(drift: Field, sigma: Sigma, generator: Generator | None = Non
     return step
 
 
+@takes(velocity=FUNCTION, score=FUNCTION)
 def sde_drift(velocity: Field, score: Field, sigma: Sigma) -> Field:
     """The drift u + sigma_t^2 / 2 * score, which with diffusion sigma_t keeps the flow's marginals, whatever sigma is.
 
@@ -120,9 +126,14 @@ def sde_drift(velocity: Field, score: Field, sigma: Sigma) -> Field:
     section 4.3, read backwards; An Introduction to Flow Matching and Diffusion Models (2025), the SDE extension trick.
     """
     check_sigma(sigma)
-    return lambda x, t: velocity(x, t) + 0.5 * sigma_at(sigma, t, x) ** 2 * score(x, t)
+
+    def drift(x: Tensor, t: Tensor) -> Tensor:
+        return slope(velocity, x, t) + 0.5 * sigma_at(sigma, t, x) ** 2 * check_same_shape("the score", score(x, t), x)
+
+    return drift
 
 
+@takes(step=FUNCTION, keep=FLAG)
 @torch.no_grad()
 def simulate(step: Step, x: Tensor, ts: Tensor, keep: bool = False) -> Tensor:
     """Carry `x` (B, ...), finite floats, along the grid `ts` (n + 1,), times in [0, 1] that increase or decrease.
@@ -138,11 +149,13 @@ def simulate(step: Step, x: Tensor, ts: Tensor, keep: bool = False) -> Tensor:
         except TypeError as error:
             error.add_note("simulate called a step (x, t, s) -> x. If it was a field, heun(field) makes a step of it.")
             raise
+        check_same_shape("the step's value", x, path[0])
         if keep:
             path.append(x)
     return torch.stack(path) if keep else x
 
 
+@takes(field=FUNCTION, rtol=positive(), atol=positive())
 @torch.no_grad()
 def adaptive(field: Field, x: Tensor, ts: Tensor, *, rtol: float = 1e-5, atol: float = 1e-5) -> Tensor:
     """Dormand-Prince 5(4) with step-size control (torchdiffeq's dopri5) from ts[0] to ts[-1]; returns x there.
@@ -178,7 +191,7 @@ def check_start(x: Tensor, ts: Tensor) -> Tensor:
         raise TypeError("x must be a floating-point tensor of shape (B, ...)")
     if not x.isfinite().all():
         raise ValueError("x must be finite at the start; it holds inf or NaN")
-    if not isinstance(ts, Tensor) or ts.ndim != 1 or len(ts) < 2:
+    if not isinstance(ts, Tensor) or ts.is_complex() or ts.ndim != 1 or len(ts) < 2:
         came = f"shape {tuple(ts.shape)}" if isinstance(ts, Tensor) else type(ts).__name__
         raise ValueError(f"ts must be a 1-D tensor of at least two times; got {came}")
     if not ((ts[1:] > ts[:-1]).all() or (ts[1:] < ts[:-1]).all()):

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from labkit.base.inputs import FLAG, FUNCTION, GENERATOR, a, takes, tensor, whole
 from labkit.base.joints import Model
-from labkit.base.shapes import check_labels
+from labkit.base.shapes import check_labels, check_same_shape
 from labkit.flow.exact import ExactMarginal
 from labkit.flow.mixtures import GaussianMixture
 from labkit.measure.metrics import share
@@ -21,6 +22,15 @@ class FieldError(NamedTuple):
     overall: float
 
 
+@takes(
+    model=FUNCTION,
+    exact=a(ExactMarginal),
+    truth=FUNCTION,
+    times=whole(1),
+    n=whole(1),
+    with_labels=FLAG,
+    generator=GENERATOR,
+)
 @torch.no_grad()
 def field_error(
     model: Model,
@@ -37,8 +47,6 @@ def field_error(
     `model` and `truth` (default: the exact velocity) are called as model(x, t) with x from p_t, or, `with_labels`, as
     model(x, t, y) with x from p_t(. | y).
     """
-    if times < 1 or n < 1:
-        raise ValueError(f"times and n must be at least 1; got {times} and {n}")
     truth = exact.velocity if truth is None else truth
     grid = exact.path.schedule.t_max * (torch.arange(times) + 0.5) / times
     errors, sizes = [], []
@@ -47,13 +55,14 @@ def field_error(
         at = t.to(z.dtype).expand(n)
         x = exact.path.sample(z, at, generator=generator).x_t
         y = (exact.labels[component],) if with_labels else ()
-        target = truth(x, at, *y)
-        errors.append((model(x, at, *y) - target).square().mean())
+        target = check_same_shape("the truth", truth(x, at, *y), x)
+        errors.append((check_same_shape("the model's value", model(x, at, *y), x) - target).square().mean())
         sizes.append(target.square().mean())
     error, size = torch.stack(errors), torch.stack(sizes)
     return FieldError(grid, (error / size).sqrt(), (error.sum() / size.sum()).sqrt().item())
 
 
+@takes(x=tensor("B", "d", finite=True), exact=a(ExactMarginal))
 def cloud_quality(x: Tensor, y: Tensor, exact: ExactMarginal) -> Quality:
     """Accuracy, spread and `typical` of points x (B, d) at t=1 that were asked to be of the classes y (B,).
 

@@ -7,10 +7,12 @@ checkpoint, so that its verdict stays independent; a second judge of another bui
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from labkit.base.files import Card
+from labkit.base.inputs import a, described, takes, whole, wholes
 from labkit.base.shapes import check_labels
 from labkit.data.images import Labelled, balanced_subset, mnist32, to_float
 from labkit.data.stream import batches
@@ -38,6 +40,7 @@ class Judge:
     The model's `features(x)` are (B, d), and its `head` makes logits (B, K) of them, as in `ConvNet` and `ResNet`.
     """
 
+    @takes(model=a(nn.Module), real=a(Labelled), chunk=whole(1))
     def __init__(self, model: nn.Module, real: Labelled, *, card: Card | None = None, chunk: int = 100) -> None:
         self.model = model.eval().requires_grad_(False)
         self.real, self.card, self.chunk = Labelled(real.images, real.labels.cpu()), card, chunk
@@ -50,6 +53,7 @@ class Judge:
         return cls(model, mnist32("test"), card=card)
 
     @classmethod
+    @takes(train=a(Labelled), test=a(Labelled), steps=whole(1), widths=wholes(1), seed=whole())
     def train(
         cls, train: Labelled, test: Labelled, *, steps: int = 600, widths: tuple[int, ...] = (24, 48, 96), seed: int = 0
     ) -> "Judge":
@@ -73,8 +77,8 @@ class Judge:
     @torch.no_grad()
     def read(self, x: Tensor) -> Reading:
         """One pass of the network over images x (B, C, H, W). Raises ValueError if some are not finite."""
-        if not x.isfinite().all():
-            raise ValueError("x must be finite; it holds inf or NaN")
+        if not isinstance(x, Tensor) or x.is_complex() or x.ndim != 4 or not x.isfinite().all():
+            raise ValueError(f"x must be finite images (B, C, H, W); got {described(x)}")
         on = next(self.model.parameters()).device
         features = [self.model.features(to_float(part.to(on))) for part in x.split(self.chunk)]
         shown = [self.model.head(part).argmax(dim=1).cpu() for part in features]
@@ -110,8 +114,12 @@ class Judge:
 
     def _read(self, x: Tensor | Reading, y: Tensor) -> tuple[Reading, Tensor]:
         """What there is to see in x, and y on the CPU, checked."""
-        y = y.cpu()
-        check_labels(y, len(x.shown if isinstance(x, Reading) else x), largest=int(self.real.labels.max()))
+        y = torch.as_tensor(y).cpu() if isinstance(y, list | np.ndarray | Tensor) else y
+        check_labels(
+            y,
+            len(x.shown) if isinstance(x, Reading) else len(x) if isinstance(x, Tensor) else 0,
+            largest=int(self.real.labels.max()),
+        )
         return x if isinstance(x, Reading) else self.read(x), y
 
     def _density_coverage(self, features: Tensor, y: Tensor) -> tuple[float | None, float | None]:
@@ -143,6 +151,7 @@ class Judge:
         return ((seen / true) ** 0.5, sum(ratios) / len(ratios)) if ratios else (None, None)
 
 
+@takes(judge=a(Judge), n=whole(1), seed=whole())
 def real_quality(judge: Judge, n: int, seed: int = 0) -> Quality:
     """What n real training digits score, the classes balanced: as would a generator that knew them all by heart."""
     return judge.measure(*balanced_subset(mnist32("train"), n, seed))

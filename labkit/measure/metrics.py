@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from labkit.base.inputs import GENERATOR, insist, number, takes, tensor, whole
+
 ROWS = 512  # of a matrix of distances that are held at a time: 10,000 against 10,000 points then take 40 MB, not 800
 
 
@@ -38,6 +40,7 @@ class DensityCoverage(NamedTuple):
     coverage: float
 
 
+@takes(successes=whole(), n=whole(), confidence=number())
 def share(successes: int, n: int, confidence: float = 0.95) -> Share:
     """`successes` out of `n`, 0 <= successes <= n >= 1 (or ValueError), with Wilson's interval, which stays in [0, 1].
 
@@ -52,6 +55,7 @@ def share(successes: int, n: int, confidence: float = 0.95) -> Share:
     return Share(value, max(0.0, centre - half), min(1.0, centre + half), n)
 
 
+@takes(projections=whole(1), generator=GENERATOR)
 def sliced_w2(x: Tensor, y: Tensor, *, projections: int = 128, generator: torch.Generator | None = None) -> float:
     """Sliced Wasserstein-2 distance of clouds x (n, d) and y (m, d): root mean square of W2 over random directions.
 
@@ -86,6 +90,7 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
     return ((mean_1 - mean_2).square().sum() + cov_1.trace() + cov_2.trace() - 2 * cross).item()
 
 
+@takes(k=whole())
 def density_coverage(real: Tensor, fake: Tensor, k: int = 5, *, radii: Tensor | None = None) -> DensityCoverage:
     """Density and coverage of `fake` (m, d) against `real` (n, d), 1 <= k < n, m (or ValueError).
 
@@ -111,6 +116,7 @@ def neighbour_radii(points: Tensor, k: int = 5) -> Tensor:
     return torch.cat(nearest)[:, k]  # the nearest of all is the point itself
 
 
+@takes(features=tensor("n", "d", finite=True))
 def vendi_score(features: Tensor) -> float:
     """Effective number of different samples: exp of the entropy of the eigenvalues of K/n, K the cosine similarities.
 
@@ -118,7 +124,7 @@ def vendi_score(features: Tensor) -> float:
     The Vendi Score: A Diversity Evaluation Metric for Machine Learning (2023), definition 3.1,
     https://arxiv.org/abs/2210.02410.
     """
-    if features.ndim != 2 or not len(features):
+    if not len(features):
         raise ValueError(f"features must have shape (n, d) with n >= 1; got {tuple(features.shape)}")
     lengths = features.double().norm(dim=1, keepdim=True)
     if (lengths == 0).any():
@@ -131,7 +137,9 @@ def vendi_score(features: Tensor) -> float:
 
 
 def _check_clouds(real: Tensor, fake: Tensor) -> None:
-    if real.ndim != 2 or real.shape[1:] != fake.shape[1:]:
+    for name, points in {"the first set": real, "the second set": fake}.items():
+        insist(name, points, tensor("n", "d", finite=True))
+    if real.shape[1:] != fake.shape[1:]:
         came = f"{tuple(real.shape)} and {tuple(fake.shape)}"
         raise ValueError(f"both sets must have shape (n, d) with the same d; got {came}")
     if min(len(real), len(fake)) < 2:

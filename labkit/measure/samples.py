@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit.base.conditions import Condition, Null, check_condition, each, null_of, own_null, rows
+from labkit.base.inputs import FLAG, FUNCTION, NULL, a, insist, number, takes, tensor, whole
 from labkit.base.joints import Field, Model, Step
 from labkit.base.runtime import autocast, half_precision
 from labkit.flow.guidance import Rule, guided, plain
@@ -24,11 +25,25 @@ def enough_steps(w: float, *, other: bool = False) -> int:
     return 6 if 1 < w <= 3 and not other else 10
 
 
+@takes(x=tensor())
 def clipped(x: Tensor) -> Tensor:
     """Pixels as they are shown: clipped to [-1, 1]."""
     return x.clamp(-1, 1)
 
 
+@takes(
+    model=FUNCTION,
+    noise=tensor(finite=True),
+    w=number(),
+    null=NULL,
+    steps=whole(1),
+    step=FUNCTION,
+    rule=FUNCTION,
+    bad=FUNCTION,
+    decode=FUNCTION,
+    chunk=whole(1),
+    half=FLAG,
+)
 @torch.no_grad()
 def draw(
     model: Model,
@@ -62,10 +77,6 @@ def draw(
     """
     if steps is None:
         steps = enough_steps(w, other=rule is not plain or bad is not None)
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1; got {steps}")
-    if not noise.isfinite().all():
-        raise ValueError("noise must be finite; it holds inf or NaN")
     null = null_of(model, null) if bad is None else own_null(model)
     check_condition(y, len(noise), null)  # before labels go to a device, which would not look at them
     on = (next(model.parameters(), noise) if isinstance(model, nn.Module) else noise).device
@@ -74,7 +85,9 @@ def draw(
     ts, drawn = torch.linspace(0, 1, steps + 1), []
     for start in range(0, len(noise), chunk):
         x, some_y = each(lambda part: part.to(on), rows((noise, y), slice(start, start + chunk)))
-        drawn.append(decode(simulate(step(guided(good, some_y, w, null, rule=rule, bad=bad)), x, ts)).cpu())
+        done = decode(simulate(step(guided(good, some_y, w, null, rule=rule, bad=bad)), x, ts))
+        insist("decode's value", done, a(Tensor))
+        drawn.append(done.cpu())
     return torch.cat(drawn)
 
 

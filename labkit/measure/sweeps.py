@@ -7,6 +7,7 @@ from torch import Tensor
 
 from labkit.base.conditions import Condition
 from labkit.base.files import read_table
+from labkit.base.inputs import FUNCTION, described, insist, number, takes, text
 from labkit.base.joints import Model
 from labkit.flow.guidance import limited, projected, rescaled
 from labkit.measure.quality import Quality
@@ -18,14 +19,21 @@ Sample = Callable[[float, Condition], Tensor]  # (w, y) -> x
 Measure = Callable[[Tensor, Condition], Figures]  # (x, y) -> figures
 
 
+@takes(sample=FUNCTION, measure=FUNCTION)
 def sweep(sample: Sample, measure: Measure[Figures], ws: Iterable[float], y: Condition) -> dict[float, Figures]:
     """`{w: measure(sample(w, y), y)}` for every guidance scale; give `sample` the same noise for all of them.
 
     For example `sweep(lambda w, y: draw(model, noise, y, w), judge.measure, (1, 3), y)` for `{w: Quality}`.
     """
+    if not isinstance(ws, Iterable) or isinstance(ws, str):
+        raise TypeError(f"ws must be the guidance scales, such as (1, 3); got {described(ws)}")
+    ws = list(ws)
+    for w in ws:
+        insist("ws", w, number())
     return {float(w): measure(sample(float(w), y), y) for w in ws}
 
 
+@takes(weak=FUNCTION)
 def kinds_of_guidance(weak: Model | None = None) -> dict[str, dict[str, Any]]:
     """Kinds of guidance by name, as keyword arguments of `draw` and `guided`; autoguidance where `weak` is given."""
     rules = {"interval": limited(*INTERVAL), "rescaled": rescaled(), "projected": projected()}
@@ -33,6 +41,7 @@ def kinds_of_guidance(weak: Model | None = None) -> dict[str, dict[str, Any]]:
     return kinds if weak is None else kinds | {"autoguided": {"bad": weak}}
 
 
+@takes(name=text())
 def shipped_curves(name: str) -> tuple[dict[str, dict[float, Quality]], Quality]:
     """The measured quality of the shipped model `name`: `({kind of guidance: {w: Quality}}, real digits at that n)`.
 

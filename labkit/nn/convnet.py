@@ -5,6 +5,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from labkit.base.inputs import number, takes, whole, wholes
 from labkit.base.shapes import check_images
 
 
@@ -21,6 +22,7 @@ class ConvNet(nn.Module):
     Very Deep Convolutional Networks for Large-Scale Image Recognition (2015), made small.
     """
 
+    @takes(channels=whole(1), num_classes=whole(1), widths=wholes(1), dim=whole(1), size=whole(1), dropout=number(0, 1))
     def __init__(
         self,
         channels: int = 1,
@@ -57,6 +59,7 @@ class ResNet(nn.Module):
     Deep Residual Learning for Image Recognition (2016), section 3.3, made small.
     """
 
+    @takes(channels=whole(1), num_classes=whole(1), widths=wholes(1))
     def __init__(self, channels: int = 1, num_classes: int = 10, *, widths: tuple[int, ...] = (24, 48, 96)) -> None:
         super().__init__()
         self.channels, self.num_classes, self.null = channels, num_classes, None

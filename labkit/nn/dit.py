@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, pixel_shuffle, pixel_unshuffle, scaled_dot_product_attention, silu
 
+from labkit.base.inputs import a, takes, tensor, whole
 from labkit.base.shapes import check_images, check_time
 from labkit.nn.embeddings import Conditioning
 
 
+@takes(x=a(Tensor), patch=whole(1))
 def patchify(x: Tensor, patch: int) -> Tensor:
     """Images (B, C, H, W) to tokens (B, N, C p^2): the N = (H/p)(W/p) patches row by row, channel by channel in each.
 
@@ -31,6 +33,7 @@ def patchify(x: Tensor, patch: int) -> Tensor:
     return pixel_unshuffle(x, patch).flatten(2).mT
 
 
+@takes(tokens=tensor("B", "N", "C p^2"), patch=whole(1), height=whole(1), width=whole(1))
 def unpatchify(tokens: Tensor, patch: int, height: int, width: int) -> Tensor:
     """The inverse of `patchify`: tokens (B, N, C p^2) to images (B, C, height, width).
 
@@ -43,6 +46,7 @@ def unpatchify(tokens: Tensor, patch: int, height: int, width: int) -> Tensor:
     return pixel_shuffle(tokens.mT.unflatten(2, (rows, columns)), patch)
 
 
+@takes(rows=whole(1), columns=whole(1), dim=whole())
 def grid_positions(rows: int, columns: int, dim: int) -> Tensor:
     """Where each token stands, (rows * columns, dim): sin and cos of w_k times its row, then of w_k times its column.
 
@@ -58,6 +62,7 @@ def grid_positions(rows: int, columns: int, dim: int) -> Tensor:
     return torch.cat((phases.sin(), phases.cos()), dim=2).flatten(1)
 
 
+@takes(x=tensor("B", "N", "width"), shift=tensor("B", "width"), scale=tensor("B", "width"))
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """(1 + scale) * normalised x + shift: tokens (B, N, d), each normalised alone; `shift` and `scale` (B, d)."""
     return layer_norm(x, x.shape[-1:]) * (1 + scale[:, None]) + shift[:, None]
@@ -66,6 +71,7 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 class Attention(nn.Module):
     """softmax(Q K^T / sqrt(d)) V in heads of d numbers each, (B, N, width): Attention Is All You Need (2017), eq. 1."""
 
+    @takes(width=whole(1), heads=whole(1))
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -80,6 +86,7 @@ class Attention(nn.Module):
             h = scaled_dot_product_attention(q, k, v)  # (B, heads, N, d)
         return self.out(h.transpose(1, 2).flatten(2))
 
+    @takes(x=tensor("B", "N", "width"))
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
         """Queries, keys and values, each (B, heads, N, d)."""
         return self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
@@ -114,6 +121,16 @@ class DiT(nn.Module):
     Raises ValueError for sizes that do not fit, and in `forward` for images, times and labels that do not.
     """
 
+    @takes(
+        channels=whole(1),
+        num_classes=whole(1),
+        image_size=whole(1),
+        patch=whole(1),
+        width=whole(1),
+        depth=whole(1),
+        heads=whole(1),
+        mlp_ratio=whole(1),
+    )
     def __init__(
         self,
         channels: int = 1,
@@ -160,6 +177,7 @@ class DiT(nn.Module):
         tokens = modulate(tokens, *self.head_modulation(silu(emb)).chunk(2, dim=1))
         return unpatchify(self.head(tokens), self.patch, *x.shape[2:])  # (B, channels, S, S)
 
+    @takes(block=whole())
     @torch.no_grad()
     def attention_weights(self, x: Tensor, t: Tensor, y: Tensor | None = None, *, block: int) -> Tensor:
         """softmax(Q K^T / sqrt(d)) of one block, (B, heads, N, N), when the network looks at (x, t, y).

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from labkit.base.inputs import takes, whole
 from labkit.base.shapes import check_time
 from labkit.nn.embeddings import Conditioning
 
@@ -14,11 +15,9 @@ class MLP(nn.Module):
     `depth` hidden layers of `width` units, an even number.
     """
 
+    @takes(dim=whole(1), num_classes=whole(1), width=whole(2), depth=whole(1))
     def __init__(self, dim: int = 2, num_classes: int | None = None, *, width: int = 128, depth: int = 3) -> None:
         super().__init__()
-        for name, value in {"dim": dim, "width": width, "depth": depth}.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1; got {value}")
         self.dim = dim
         self.num_classes = self.null = num_classes
         self.conditioning = Conditioning(width, num_classes)

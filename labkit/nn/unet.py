@@ -21,10 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, scaled_dot_product_attention, silu
 
+from labkit.base.inputs import a, takes, whole, wholes
 from labkit.base.shapes import check_images, check_time
 from labkit.nn.embeddings import Conditioning
 
 
+@takes(channels=whole(1))
 def group_norm(channels: int) -> nn.GroupNorm:
     """GroupNorm with groups of 8 channels. It looks at one sample only, so a sample never depends on its batch."""
     return GroupNorm(channels // 8, channels)
@@ -44,6 +46,7 @@ class GroupNorm(nn.GroupNorm):
             return functional.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
 
+@takes(layer=a(nn.Conv2d))
 def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
     """The layer with weights and bias 0: a branch that ends in it starts as x + 0, a network at the loss E|v|^2 / d."""
     nn.init.zeros_(layer.weight)
@@ -54,6 +57,7 @@ def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
 class ResidualBlock(nn.Module):
     """x + f(x, emb): two 3x3 convolutions, with a scale and a shift from the conditioning vector between them."""
 
+    @takes(channels_in=whole(1), channels_out=whole(1), emb_dim=whole(1))
     def __init__(self, channels_in: int, channels_out: int, emb_dim: int) -> None:
         super().__init__()
         self.norm_in, self.norm_out = group_norm(channels_in), group_norm(channels_out)
@@ -96,6 +100,7 @@ class UNet(nn.Module):
     1 is for a GPU. H and W must be divisible by patch * 2**(levels - 1). The conditioning vector has `emb_dim` numbers.
     """
 
+    @takes(channels=whole(1), num_classes=whole(1), widths=wholes(8), blocks=whole(1), patch=whole(1), emb_dim=whole(2))
     def __init__(
         self,
         channels: int = 1,
@@ -109,9 +114,6 @@ class UNet(nn.Module):
         super().__init__()
         if not widths or any(width < 8 or width % 8 for width in widths):
             raise ValueError(f"widths must be multiples of 8, one a level; got {widths}")
-        for name, value in {"channels": channels, "blocks": blocks, "patch": patch}.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1; got {value}")
         self.channels, self.patch = channels, patch
         self.num_classes = self.null = num_classes
         self.smallest = patch * 2 ** (len(widths) - 1)

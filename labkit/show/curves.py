@@ -7,7 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from labkit.base.inputs import a, number, takes
 from labkit.measure.quality import Quality
+from labkit.show.figures import AX
 
 Curve = dict[float, Quality]
 
@@ -21,6 +23,7 @@ LOOKS = {
 }
 
 
+@takes(ax=AX, losses=a(list, tuple, np.ndarray), first=number())
 def loss_curve(ax: Axes, losses: Sequence[float], *, first: float | None = None) -> Axes:
     """Draw a training loss on logarithmic axes: every step faint, a running mean (of 50 steps, or fewer) strong.
 
@@ -40,6 +43,7 @@ def loss_curve(ax: Axes, losses: Sequence[float], *, first: float | None = None)
     return ax
 
 
+@takes(ax=AX, curve=a(dict), real=a(Quality), at=number())
 def quality_curve(ax: Axes, curve: Curve, *, real: Quality | None = None, at: float | None = None) -> Axes:
     """Draw what all records hold over w: accuracy with its interval; density and coverage, or typical and spread.
 
@@ -69,6 +73,7 @@ def quality_curve(ax: Axes, curve: Curve, *, real: Quality | None = None, at: fl
     return ax
 
 
+@takes(ax=AX, curve=a(dict), real=a(Quality), label=a(str))
 def tradeoff_curve(ax: Axes, curve: Curve, real: Quality, *, label: str | None = None, name_w: bool = False) -> Axes:
     """Draw quality (density) over diversity (spread): a dot for every w, and beside it w if `name_w`.
 
@@ -86,6 +91,7 @@ def tradeoff_curve(ax: Axes, curve: Curve, real: Quality, *, label: str | None =
     return ax
 
 
+@takes(ax=AX, curve=a(dict), real=a(Quality), label=a(str))
 def frechet_curve(ax: Axes, curve: Curve, real: Quality, *, label: str | None = None) -> Axes:
     """Draw the Frechet distance (ValueError without) over w, on a log axis; dotted: of real samples at the same n."""
     ws = sorted(curve)

@@ -3,9 +3,13 @@
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
+from labkit.base.inputs import a, takes
+from labkit.show.figures import AX
+
 BLUE, ORANGE, RED, GREEN, GREY, PEACH = "#cfe2f3", "#fce5cd", "#f4cccc", "#d9ead3", "#eeeeee", "#f9cb9c"
 
 
+@takes(ax=AX, trace=a(list))
 def unet_diagram(ax: Axes, trace: list[tuple[str, tuple[int, ...]]]) -> Axes:
     """Draw a `UNet` from the trace of its shapes (`labkit.nn.shape_trace`): down, across and up again.
 
@@ -70,6 +74,7 @@ GENERATORS = {
 }
 
 
+@takes(ax=AX)
 def generators_diagram(ax: Axes) -> Axes:
     """Draw three diffusion transformers, a row each: digits from a class, pictures from text, and video from text.
 

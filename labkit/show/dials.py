@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import ipywidgets
 
+from labkit.base.inputs import FUNCTION, a, insist, takes
+
 NATURAL = {"align_items": "flex-start"}  # a small picture stays small; without it a box stretches what it holds
 WRAPPED = {**NATURAL, "flex_flow": "row wrap"}
 Values = Sequence[float] | Sequence[str]
@@ -33,6 +35,7 @@ class Dials:
     Its parts, `dials` by name, `images` and `text`, make up its `widget`.
     """
 
+    @takes(draw=FUNCTION, dials=a(dict))
     def __init__(
         self, draw: Callable[..., Frame], dials: dict[str, Values], *, start: dict[str, float | str] | None = None
     ) -> None:
@@ -60,12 +63,15 @@ class Dials:
         """The values of the dials, in their order."""
         return tuple(dial.value for dial in self.dials.values())
 
+    @takes(setting=a(tuple))
     def frame(self, setting: tuple) -> Frame:
         """What a setting shows, drawn the first time it is asked for."""
         if setting not in self._drawn:
-            self._drawn[setting] = self._draw(*setting)
+            insist("the value of draw", drawn := self._draw(*setting), a(Frame))
+            self._drawn[setting] = drawn
         return self._drawn[setting]
 
+    @takes(name=a(str))
     def prepare(self, name: str) -> "Dials":
         """Draw all values of a dial (ValueError for none) now, the others as they stand, so that it moves freely."""
         if name not in self.dials:

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
+from labkit.base.inputs import FUNCTION, Kind, a, positive, takes, whole, wholes
 from labkit.base.joints import Model
 from labkit.base.runtime import seeded_noise
 from labkit.data.images import balanced_labels
@@ -25,9 +26,11 @@ from labkit.show.plane import guided_cloud, reach
 
 WS = (0, 0.5, 1, 1.5, 2, 3, 4, 6, 8)  # guidance scales in the plane
 ROWS = 5  # of digits in the explorer
+MODELS = Kind("a model, or models by name", lambda v: isinstance(v, dict) or FUNCTION.is_one(v))
 ENOUGH = "enough"  # steps: as many as `draw` takes by default
 
 
+@takes(sample=FUNCTION, exact=a(ExactMarginal), ws=a(list, tuple), n=whole(1), limit=positive())
 def turn_w(
     sample: Sample, exact: ExactMarginal, *, ws: Sequence[float] = WS, n: int = 500, limit: float | None = None
 ) -> Dials:
@@ -55,6 +58,16 @@ def turn_w(
     return Dials(shown, {"w": ws, "class": list(range(exact.num_classes))}, start={"w": 1.0} if 1.0 in ws else None)
 
 
+@takes(
+    model=MODELS,
+    judge=a(Judge),
+    curves=a(dict),
+    real=a(Quality),
+    steps=wholes(1),
+    seed=whole(),
+    rules=a(dict),
+    shape=wholes(1),
+)
 def guidance_explorer(
     model: Model | dict[str, Model],
     *,

@@ -5,8 +5,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from labkit.base.inputs import a, takes, tensor, whole
 from labkit.data.images import to_uint8
 
+AX, NAMES, IMAGES = a(Axes), a(list, tuple), tensor("N", "C", "H", "W", finite=True)
 #: Opaque, so that figures stay readable on a dark page.
 WHITE = {"figure.facecolor": "white", "axes.facecolor": "white", "savefig.facecolor": "white"}
 LINES = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25}
@@ -18,15 +20,16 @@ def use_style() -> None:
     plt.rcParams.update(WHITE | LINES | SIZES)
 
 
+@takes(images=IMAGES, columns=whole(1), gap=whole(0))
 def tile(images: Tensor, columns: int, *, gap: int = 2) -> np.ndarray:
     """Lay float images (N, C, H, W) in [-1, 1] out in rows of `columns`, `gap` grey pixels apart: a uint8 sheet.
 
     One channel is ink, +1 drawn dark on white paper: a sheet (height, width). Three are red, green and blue as they
     are: (height, width, 3). Raises ValueError for another shape, or a number of images that does not fill the rows.
     """
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
+    if images.shape[1] not in (1, 3):
         raise ValueError(f"images must have shape (N, 1, H, W) or (N, 3, H, W); got {tuple(images.shape)}")
-    if columns < 1 or len(images) % columns:
+    if len(images) % columns:
         raise ValueError(f"columns must divide the number of images, {len(images)}; got {columns}")
     pixels = to_uint8(images.detach()).cpu().permute(0, 2, 3, 1).numpy()
     if images.shape[1] == 1:  # 32 shades of grey, white among them: no eye tells, and half the bytes
@@ -38,6 +41,15 @@ def tile(images: Tensor, columns: int, *, gap: int = 2) -> np.ndarray:
     return sheet[: len(sheet) - gap, : sheet.shape[1] - gap]
 
 
+@takes(
+    ax=AX,
+    images=tensor("N", "C", "H", "W", finite=True),
+    columns=whole(1),
+    gap=whole(0),
+    row_labels=a(list, tuple),
+    column_labels=a(list, tuple),
+    title=a(str),
+)
 def image_grid(
     ax: Axes,
     images: Tensor,

@@ -11,7 +11,10 @@ from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
 
+from labkit.base.inputs import a, positive, takes, whole
 
+
+@takes(figure=a(Figure, np.ndarray), scale=whole(1))
 def to_png(figure: Figure | np.ndarray, *, scale: int = 1) -> bytes:
     """PNG bytes of a figure, or of a uint8 image (H, W) or (H, W, 3) with every pixel `scale` pixels wide."""
     buffer = io.BytesIO()
@@ -23,6 +26,7 @@ def to_png(figure: Figure | np.ndarray, *, scale: int = 1) -> bytes:
     return buffer.getvalue()
 
 
+@takes(figure=a(Figure), alt=a(str))
 def show(figure: Figure, alt: str) -> None:
     """Display a figure in a notebook with `alt`, the sentence that stands for it where it cannot be seen; close it.
 
@@ -36,6 +40,7 @@ def show(figure: Figure, alt: str) -> None:
     _display(buffer.getvalue(), alt)
 
 
+@takes(frames=a(list, tuple), seconds=positive(), colours=whole(2, 256))
 def to_gif(frames: Sequence[bytes], *, seconds: float, colours: int = 32) -> bytes:
     """A GIF that shows PNG `frames` of one size in a loop of `seconds` in all, resting a second on the last one."""
     if not frames:
@@ -51,6 +56,7 @@ def to_gif(frames: Sequence[bytes], *, seconds: float, colours: int = 32) -> byt
     return buffer.getvalue()
 
 
+@takes(gif=a(bytes), alt=a(str))
 def show_gif(gif: bytes, alt: str) -> None:
     """Display a GIF in a notebook, with its `alt` sentence."""
     _display(gif, alt)

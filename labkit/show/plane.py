@@ -12,7 +12,9 @@ from matplotlib.axes import Axes
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from labkit.base.inputs import FLAG, FUNCTION, LABELS, POINTS, a, described, positive, takes, tensor, whole
 from labkit.flow.exact import ExactMarginal
+from labkit.show.figures import AX
 
 LIMIT = 3.0  # half the width of every panel, unless asked otherwise
 CLASS_COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:gray")
@@ -20,6 +22,7 @@ CLASS_COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple",
 Map = Callable[[Tensor], Tensor]  # points (B, 2) -> numbers (B,), or vectors (B, 2)
 
 
+@takes(limit=positive(), n=whole(2))
 def mesh(limit: float = LIMIT, n: int = 100) -> Tensor:
     """The points (n n, 2) of a square grid over [-limit, limit]^2, row by row from below."""
     line = torch.linspace(-limit, limit, n)
@@ -27,6 +30,7 @@ def mesh(limit: float = LIMIT, n: int = 100) -> Tensor:
     return torch.stack((across.reshape(-1), down.reshape(-1)), dim=1)
 
 
+@takes(ax=AX, log_prob=FUNCTION, limit=positive(), cmap=a(str), lines=FLAG, top=positive())
 def density(
     ax: Axes, log_prob: Map, *, limit: float = LIMIT, cmap: str = "Greys", lines: bool = False, top: float | None = None
 ) -> Axes:
@@ -42,6 +46,7 @@ def density(
     return frame(ax, limit)
 
 
+@takes(ax=AX, x=POINTS, y=LABELS, limit=positive(), colour=a(str, tuple), size=positive())
 def cloud(
     ax: Axes, x: Tensor, y: Tensor | None = None, *, limit: float = LIMIT, colour: str = "tab:blue", size: float = 5
 ) -> Axes:
@@ -58,11 +63,13 @@ def cloud(
     return frame(ax, limit)
 
 
+@takes(clouds=POINTS, least=positive())
 def reach(*clouds: Tensor, least: float = LIMIT) -> float:
     """Half the width of a frame that holds all points (B, 2) of the clouds, and is at least `least`."""
     return max(least, *(1.05 * x.abs().max().item() for x in clouds))
 
 
+@takes(ax=AX, field=FUNCTION, limit=positive(), top=positive(), n=whole(2))
 def arrows(ax: Axes, field: Map, *, limit: float = LIMIT, top: float | None = None, n: int = 15) -> Axes:
     """Draw a field: unit arrows for its direction over shades for its size, from 0 to `top` (default: the largest)."""
     sizes = _on_mesh(field, limit, 60).norm(dim=1).reshape(60, 60)
@@ -76,6 +83,14 @@ def arrows(ax: Axes, field: Map, *, limit: float = LIMIT, top: float | None = No
     return frame(ax, limit)
 
 
+@takes(
+    axes=a(list, tuple, np.ndarray),
+    names=a(tuple),
+    learned=FUNCTION,
+    exact=FUNCTION,
+    limit=positive(),
+    log_prob=FUNCTION,
+)
 def triptych(
     axes: Sequence[Axes],
     learned: Map,
@@ -98,6 +113,7 @@ def triptych(
     return axes
 
 
+@takes(ax=AX, way=tensor("n + 1", "B", 2, finite=True), limit=positive(), colour=a(str))
 def routes(ax: Axes, way: Tensor, *, limit: float = LIMIT, colour: str = "0.3") -> Axes:
     """Draw the paths `way` (n + 1, B, 2) that `simulate(..., keep=True)` returns: starts hollow, ends filled."""
     way = way.detach().cpu()
@@ -107,6 +123,7 @@ def routes(ax: Axes, way: Tensor, *, limit: float = LIMIT, colour: str = "0.3") 
     return frame(ax, limit)
 
 
+@takes(ax=AX, x=POINTS, label=whole(0), exact=a(ExactMarginal), limit=positive())
 def guided_cloud(ax: Axes, x: Tensor, label: int, exact: ExactMarginal, *, limit: float = LIMIT) -> Axes:
     """Draw points x (B, 2) that were asked to be of class `label`: its density shaded, that of all classes in lines."""
     density(ax, lambda p: exact.log_prob(p, torch.ones(len(p)), torch.full((len(p),), label)), limit=limit)
@@ -123,4 +140,7 @@ def frame(ax: Axes, limit: float = LIMIT) -> Axes:
 
 def _on_mesh(function: Map, limit: float, n: int) -> Tensor:
     with torch.no_grad():
-        return function(mesh(limit, n)).cpu()
+        values = function(mesh(limit, n))
+    if not isinstance(values, Tensor) or len(values) != n * n:
+        raise TypeError(f"a function on the plane must give a row for each point, {n * n}; got {described(values)}")
+    return values.cpu()

@@ -7,7 +7,7 @@ an accelerator inside a step: losses stay there and are read every CHECK_EVERY s
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,17 +15,18 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from labkit.base.conditions import Condition, check_condition, each
+from labkit.base.conditions import Condition
+from labkit.base.inputs import FILE, FLAG, FUNCTION, a, described, number, positive, takes, whole
 from labkit.base.runtime import PRECISIONS, autocast, half_precision
 from labkit.training.average import PowerAverage
 from labkit.training.checkpoint import Checkpoint, RandomState, read_checkpoint
+from labkit.training.entrance import Stream, check_writable, checked
 from labkit.training.graph import Replayed
 
 CHECK_EVERY = 50
 HEAVY = 500_000  # weights from which on a network is worth a faster precision even without convolutions
 
 LossFn = Callable[[nn.Module, Tensor, Condition], Tensor]
-Stream = Iterable[tuple[Tensor, Condition]]
 
 
 @dataclass
@@ -57,6 +58,21 @@ class History:
         self.losses, self.seconds, self.precision = list(state["losses"]), state["seconds"], state["precision"]
 
 
+@takes(
+    model=a(nn.Module),
+    loss_fn=FUNCTION,
+    steps=whole(1),
+    lr=positive(),
+    warmup=whole(1),
+    weight_decay=number(0),
+    clip=positive(),
+    ema_gamma=positive(),
+    checkpoint=FILE,
+    resume=FILE,
+    checkpoint_seconds=number(0),
+    graph=FLAG,
+    progress=FLAG,
+)
 def fit(
     model: nn.Module,
     loss_fn: LossFn,
@@ -93,10 +109,17 @@ def fit(
     Raises ValueError or TypeError for arguments, conditions, first batch or checkpoint that do not fit; RuntimeError
     with the step whose loss or gradient is not finite: the last good checkpoint stays.
     """
+    if not isinstance(stream, Iterable) or isinstance(stream, str):
+        raise TypeError(f"stream must yield batches (z, y), as batches(...) does; got {described(stream)}")
     warmup = max(1, int(steps) // 20) if warmup is None else warmup
     settings = dict(steps=steps, lr=lr, warmup=warmup, weight_decay=weight_decay, clip=clip, ema_gamma=ema_gamma)
-    _check_settings(**settings)
-    on = next(model.parameters()).device
+    if warmup > steps:
+        raise ValueError(f"warmup must lie in 1..steps; got {warmup} of {steps}")
+    on = next((weight.device for weight in model.parameters()), None)
+    if on is None:
+        raise ValueError("model must have weights to train; it has none")
+    if checkpoint is not None:
+        check_writable(checkpoint := Path(checkpoint).expanduser())
     state = None if resume is None else read_checkpoint(Path(resume))
     half = _prepare(model, on, state)
 
@@ -121,6 +144,8 @@ def fit(
     def step(z: Tensor, y: Condition | None) -> Tensor:
         with autocast(on, half):
             loss = loss_fn(model, z, y)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            raise TypeError(f"loss_fn must return one number, a tensor with a gradient; got {described(loss)}")
         scaler.scale(loss).backward()
         scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
@@ -130,7 +155,7 @@ def fit(
         return torch.stack((loss.detach().float(), norm.float()))
 
     take = Replayed(step) if graph else step
-    source = _checked(stream, model, on, history.steps)
+    source = checked(stream, model, on, history.steps)
     saved_at = time.perf_counter()
     began = saved_at - history.seconds
     model.train()
@@ -146,23 +171,13 @@ def fit(
             bar.set_postfix(loss=f"{history.mean(CHECK_EVERY):.4f}", refresh=False)
             bar.update(history.steps - bar.n)
             if checkpoint is not None and time.perf_counter() - saved_at > checkpoint_seconds:
-                saved.save(Path(checkpoint))
+                saved.save(checkpoint)
                 saved_at = time.perf_counter()
     if checkpoint is not None:
-        saved.save(Path(checkpoint))
+        saved.save(checkpoint)
     model.eval()
     history.ema.eval()
     return history
-
-
-def _check_settings(*, steps: int, warmup: int, weight_decay: float, **positive: float) -> None:
-    if not isinstance(steps, int) or steps < 1 or not 0 < warmup <= steps:
-        raise ValueError(f"steps must be at least 1 and warmup in 1..steps; got steps={steps}, warmup={warmup}")
-    if not 0 <= weight_decay < math.inf:
-        raise ValueError(f"weight_decay must be finite and at least 0; got {weight_decay}")
-    for name, value in positive.items():
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} must be finite and positive; got {value}")
 
 
 def _prepare(model: nn.Module, on: torch.device, state: dict | None) -> torch.dtype | None:
@@ -180,36 +195,6 @@ def _prepare(model: nn.Module, on: torch.device, state: dict | None) -> torch.dt
     return half
 
 
-def _checked(stream: Stream, model: nn.Module, on: torch.device, done: int) -> Iterator[tuple[Tensor, Condition]]:
-    """The stream, looked at value by value before its first batch is used; `done` steps are behind it."""
-    for step, (z, y) in enumerate(stream):
-        if step == 0:
-            _check_data(z, on)
-            _check_told(model, y, len(z))
-            if hasattr(stream, "data") and hasattr(stream, "y"):
-                _check_told(model, stream.y, len(stream.data))
-        yield z, y
-        done += 1
-    raise ValueError(f"the stream ended after {done} steps; it must last for all of them")
-
-
-def _check_data(z: Tensor, on: torch.device) -> None:
-    if not z.is_floating_point():
-        raise TypeError(f"z must be floating-point; the stream yields {z.dtype}. `to_float` converts uint8 images")
-    if not z.isfinite().all():
-        raise ValueError("z must be finite; the first batch of the stream has NaN or infinity in it")
-    if z.device.type != on.type:
-        raise ValueError(f"z must be on the model's device, {on}; the stream yields it on {z.device}")
-
-
-def _check_told(model: nn.Module, y: Condition | None, n: int) -> None:
-    null = getattr(model, "null", None)
-    if null is None and getattr(model, "num_classes", None):  # a classifier
-        null = model.num_classes - 1
-    if y is not None:  # labels are moved to where their values can be seen
-        check_condition(each(lambda part: part.cpu() if part.ndim == 1 else part, y), n, null)
-
-
 def _read(rows: list[Tensor], history: History, scaled: bool) -> None:
     """Move the rows (loss, norm of the gradient) into the history; raise at the first that is not finite.
 
@@ -225,6 +210,7 @@ def _read(rows: list[Tensor], history: History, scaled: bool) -> None:
         history.losses.append(loss)
 
 
+@takes(seconds=positive(), train=FUNCTION, share=positive(1), few=whole(1))
 def steps_within(seconds: float, train: Callable[[int], History], share: float = 0.05, few: int = 2) -> int:
     """How many steps of `train(steps)`, which trains afresh every time, fit into `seconds`; at least 1.
 
@@ -232,7 +218,8 @@ def steps_within(seconds: float, train: Callable[[int], History], share: float =
     second, of `few` steps, says how long the third has to be, and how much of it is no step. A training with `graph`
     records its fourth step, so that `few` should be more than that.
     """
-    train(few)
+    if not isinstance(train(few), History):
+        raise TypeError("train must return the History of a training, as fit does")
     first = train(few).seconds
     some = max(2 * few - 2, int(seconds * share / (first / few)))  # 2 after 2, where a step takes minutes
     last = train(some).seconds

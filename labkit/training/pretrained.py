@@ -1,9 +1,12 @@
 """Models that ship: `model, card = load_pretrained("mnist-unet")`."""
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
 from labkit.base.files import FOLDER, Card, read_weights, write_weights
+from labkit.base.inputs import DEVICE, FLAG, a, takes, text
 from labkit.flow.paths import convert
 from labkit.training.cards import network_of
 
@@ -27,6 +30,7 @@ def load_pretrained(name: str, device: torch.device | str | None = None) -> tupl
     return convert(network, made.gaussian_path(), made.predicts, "velocity").eval(), card
 
 
+@takes(name=text(), device=DEVICE)
 def load_network(name: str, device: torch.device | str | None = None) -> tuple[nn.Module, Card]:
     """`load_pretrained`, but the network as it was trained, which may predict something else than the velocity."""
     if name not in names():
@@ -40,11 +44,17 @@ def load_network(name: str, device: torch.device | str | None = None) -> tuple[n
     return network.to(device).eval().requires_grad_(False), card
 
 
-def save_pretrained(name: str, network: nn.Module, card: Card) -> Card:
-    """Write a network's weights and card into the assets.
+@takes(name=text(), network=a(nn.Module), card=a(Card), replace=FLAG)
+def save_pretrained(name: str, network: nn.Module, card: Card, *, replace: bool = False) -> Card:
+    """Write a network's weights and card into the assets; over others of that name only to `replace` them.
 
-    Raises ValueError, before that, if `card.details["model"]`, a `cards.Network`, does not describe the network.
+    Raises ValueError, before that, for a name that is taken or leads out of the folder, and if `card.details["model"]`,
+    a `cards.Network`, does not describe the network.
     """
+    if not name or Path(name).name != name or name.startswith("."):
+        raise ValueError(f"name must be that of a file, without a folder; got {name!r}")
+    if name in names() and not replace:
+        raise ValueError(f"name {name!r} is that of a model that ships: choose another, or say replace=True")
     try:
         network_of(card).build().load_state_dict(network.state_dict())
     except RuntimeError as error:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
 from labkit.base.conditions import Condition, drop_condition, null_of
+from labkit.base.inputs import a, number, takes, text
 from labkit.flow.losses import cfm_loss, dsm_loss, eps_loss
 from labkit.flow.paths import GaussianPath
 from labkit.training.cards import Network
@@ -33,14 +34,13 @@ class Recipe:
         return flow_loss(self.network.gaussian_path(), self.drop or 0.0, self.network.predicts)
 
 
+@takes(path=a(GaussianPath), drop=number(0, 1), predicts=text(*LOSSES))
 def flow_loss(path: GaussianPath | None = None, drop: float = 0.1, predicts: str = "velocity") -> LossFn:
     """The loss of a model that predicts velocity, eps or score (else ValueError) on `path` (default: the linear one).
 
     A share `drop` of the conditions is replaced by the model's null, so that the model can be guided; a model made
     without conditions is told none.
     """
-    if predicts not in LOSSES:
-        raise ValueError(f"predicts must be one of {', '.join(LOSSES)}; got {predicts!r}")
     loss, path = LOSSES[predicts], GaussianPath() if path is None else path
 
     def loss_fn(model: nn.Module, z: Tensor, y: Condition) -> Tensor:
@@ -51,6 +51,7 @@ def flow_loss(path: GaussianPath | None = None, drop: float = 0.1, predicts: str
     return loss_fn
 
 
+@takes(amount=number(0))
 def classification_loss(amount: float) -> LossFn:
     """The loss of a classifier of images that are moved a little, see `jitter`."""
     return lambda model, z, y: cross_entropy(model(jitter(z, amount)), y)

@@ -148,7 +148,7 @@ def test_without_a_generator_the_global_seed_decides():
 
 @pytest.mark.parametrize("p", [-0.1, 1.5, math.nan])
 def test_a_rate_that_is_no_probability_is_refused(p):
-    with pytest.raises(ValueError, match=rf"p must be a probability in \[0, 1\]; got {p}"):
+    with pytest.raises(ValueError, match=rf"p must be a finite number in \[0, 1\]; got {p}"):
         drop_condition(LABELS, p, 3)
 
 

@@ -150,7 +150,12 @@ def test_padding_is_even_and_of_background(dtype, shape, multiple, size):
         (np.full((5, 4, 4), np.nan), {"value_range": (0, 16)}, ValueError, r"images must lie in \[0, 16\]; got nan"),
         (np.zeros((5, 4, 4)), {"value_range": (1, 0)}, ValueError, r"value_range must be .*lo < hi; got \(1, 0\)"),
         (np.zeros((5, 4, 4)), {"value_range": (0, math.inf)}, ValueError, "value_range must be .*finite"),
-        (np.zeros((5, 4, 4), np.uint8), {"multiple": 0}, ValueError, "multiple must be at least 1; got 0"),
+        (
+            np.zeros((5, 4, 4), np.uint8),
+            {"multiple": 0},
+            ValueError,
+            "multiple must be a whole number, at least 1; got 0",
+        ),
     ],
 )
 def test_images_that_would_be_wrong_in_silence_are_refused_with_what_to_do(images, options, error, words):

@@ -214,12 +214,15 @@ LINEAR, KNOWN = GaussianPath(), EmpiricalMarginal(GaussianPath(), X, Y)
     ("call", "words"),
     [
         (lambda: ExactMarginal(LINEAR, MIXTURE, Y[:2]), r"labels must be int64 of shape \(3,\).*\(2,\)"),
-        (lambda: ExactMarginal(LINEAR, MIXTURE, torch.ones(3)), r"labels must be int64.*float32"),
+        (lambda: ExactMarginal(LINEAR, MIXTURE, torch.ones(3)), r"labels must be a int64 tensor.*float32"),
         (lambda: ExactMarginal(LINEAR, MIXTURE, 2 * LABELS), r"labels must use every class.*; got \[0, 2\]"),
         (lambda: marginal().score(X[:, :1], T), r"x must have shape \(B, 2\); got \(4, 1\)"),
         (lambda: marginal().log_prob(X, T, Y + 3), r"y must hold labels in 0\.\.2; got values from 3 to 3"),
         (lambda: marginal().log_prob(X, T, T), r"y must be an int64 tensor.*float64"),
-        (lambda: EmpiricalMarginal(LINEAR, Y), r"data must be float of shape .* got torch.int64 \(4,\)"),
+        (
+            lambda: EmpiricalMarginal(LINEAR, Y),
+            r"data must be a finite floating-point tensor; got .*int64 and shape \(4,\)",
+        ),
         (lambda: EmpiricalMarginal(LINEAR, X, Y[:3]), r"labels must be int64 of shape \(4,\).*\(3,\)"),
         (lambda: EmpiricalMarginal(LINEAR, X, 2 * Y + 1), r"labels must use every class 0\.\.K-1; got \[1\]"),
         (lambda: EmpiricalMarginal(LINEAR, X).velocity(X, T, Y), "y was given, but .* made without labels"),

@@ -75,7 +75,7 @@ def test_bad_grids_and_points_are_refused_by_name(x, ts, error, words):
 
 
 def test_a_negative_number_of_probes_and_a_field_that_broadcasting_would_hide_are_refused():
-    with pytest.raises(ValueError, match="probes must be at least 0; got -1"):
+    with pytest.raises(ValueError, match="probes must be a whole number, at least 0; got -1"):
         log_likelihood(lambda x, t: 0 * x, X, GRID, probes=-1)
     with pytest.raises(ValueError, match=r"the field's value must be shaped like x, \(4, 2\); got \(4, 1\)"):
         log_likelihood(lambda x, t: x[:, :1], X, GRID)

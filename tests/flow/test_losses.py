@@ -66,7 +66,7 @@ def test_the_loss_floor_of_one_round_gaussian_is_pi_std_over_two(std):
 
 @pytest.mark.parametrize("std", [0.0, -1.0, math.nan])
 def test_a_loss_floor_needs_a_positive_std(std):
-    with pytest.raises(ValueError, match=f"std must be finite and positive; got {std}"):
+    with pytest.raises(ValueError, match=f"std must be a finite number above 0; got {std}"):
         gaussian_loss_floor(std)
 
 
@@ -194,7 +194,9 @@ def test_a_loss_refuses_times_and_noise_that_do_not_fit(loss):
 @pytest.mark.parametrize("loss", [cfm_loss, eps_loss, dsm_loss])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
 def test_data_of_whole_numbers_are_refused_with_the_remedy(loss, dtype):
-    with pytest.raises(TypeError, match=f"z must be floating-point data, as `to_float` makes of images; got {dtype}"):
+    with pytest.raises(
+        TypeError, match=f"z must be floating-point data, as `to_float` makes of images; got a tensor of {dtype}"
+    ):
         loss(lambda x, t, y: x, GaussianPath(), torch.zeros(4, 1, 8, 8, dtype=dtype))
 
 

@@ -119,13 +119,13 @@ MEANS, EYES = torch.zeros(3, 2), torch.eye(2).expand(3, 2, 2)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((torch.zeros(3), 1.0), r"means must be float of shape \(K, d\); got torch.float32 of shape \(3,\)"),
+        ((torch.zeros(3), 1.0), r"means must be a finite floating-point tensor of shape \(K, d\); got .* shape \(3,\)"),
         ((MEANS, torch.ones(2)), r"stds_or_covs must be .*\(3,\) or \(3, 2, 2\); got \(2,\)"),
         ((MEANS, torch.ones(3, 2)), r"stds_or_covs must be .*got \(3, 2\)"),
         ((MEANS, EYES[:2]), r"stds_or_covs must be .*got \(2, 2, 2\)"),
         ((MEANS, 1.0, torch.ones(2)), r"weights must be 3 positive numbers; got \[1\.0, 1\.0\]"),
         ((MEANS, 1.0, torch.tensor([1.0, 0.0, 2.0])), r"weights must be 3 positive numbers; got \[1\.0, 0\.0, 2\.0\]"),
-        ((MEANS, 1.0, torch.tensor([1.0, math.nan, 2.0])), r"weights must be 3 positive numbers; got \[1\.0, nan"),
+        ((MEANS, 1.0, torch.tensor([1.0, math.nan, 2.0])), r"weights must be a finite .* with inf or NaN"),
         ((MEANS, torch.tensor([[1.0, 0.5], [0.0, 1.0]]).expand(3, 2, 2)), "stds_or_covs must be symmetric"),
         ((MEANS, torch.tensor([[1.0, 2.0], [2.0, 1.0]]).expand(3, 2, 2)), "positive definite"),
         ((MEANS, 0.0), "standard deviations above 0"),
@@ -144,7 +144,7 @@ def test_shapes_that_do_not_fit_and_spreads_that_are_none_are_refused(arguments,
         ((MEANS, torch.tensor([1.0, -1.0, 1.0])), "standard deviations above 0"),
         ((MEANS, math.nan), "standard deviations above 0"),
         ((MEANS, EYES * math.inf), "positive definite"),
-        ((MEANS * math.nan, 1.0), "means must be finite"),
+        ((MEANS * math.nan, 1.0), "means must be a finite"),
         ((MEANS, 1.0, torch.tensor([1.0, math.inf, 2.0])), "weights"),
     ],
     ids=["negative", "one negative", "nan std", "infinite covariance", "nan means", "infinite weight"],
@@ -157,7 +157,9 @@ def test_what_is_no_density_is_refused(arguments, name):
 @pytest.mark.parametrize("method", ["log_prob", "score"])
 @pytest.mark.parametrize("shape", [(2,), (5, 3), (5, 2, 1)], ids=str)
 def test_points_of_another_dimension_are_refused(method, shape):
-    with pytest.raises(ValueError, match=r"x must have shape \(B, 2\); got \(" + str(shape)[1:-1]):
+    with pytest.raises(
+        ValueError, match=r"x must be a floating-point tensor of shape \(B, 2\); got \(" + str(shape)[1:-1]
+    ):
         getattr(ring(), method)(torch.zeros(shape))
 
 
@@ -203,8 +205,8 @@ def test_samples_of_the_petals_are_long_outwards_and_overlap():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (ring, "count must be at least 1"),
-        (petals, "count must be at least 1"),
+        (ring, "count must be a whole number, at least 1"),
+        (petals, "count must be a whole number, at least 1"),
     ],
 )
 def test_a_shape_of_no_components_is_refused(make, words):

@@ -198,7 +198,7 @@ def test_wrong_shapes_types_and_times_are_refused_by_name():
         path.sample(z, torch.full_like(t, 1.2), eps)
     with pytest.raises(ValueError, match=r"t must lie in \[0, 1\].*got values from .* to 1.2"):
         complete(path, z, torch.full_like(t, 1.2), velocity=eps)
-    with pytest.raises(TypeError, match=r"t must be a floating-point tensor.*got float"):
+    with pytest.raises(TypeError, match=r"t must be a floating-point tensor.*got 0.5"):
         complete(GaussianPath(), z, 0.5, z=z)
 
 

@@ -208,7 +208,7 @@ def test_a_share_reads_as_a_percentage_with_its_interval():
 @pytest.mark.parametrize("metric", [sliced_w2, frechet_distance, density_coverage])
 def test_sets_that_cannot_be_compared_are_refused_with_their_shapes(metric):
     for x, y in ((normal(9, 2), normal(9, 3)), (normal(9, 2), normal(9, 2)[0]), (normal(9, 2)[None], normal(9, 2))):
-        with pytest.raises(ValueError, match=r"both sets must have shape \(n, d\) with the same d; got \(.* and \(.*"):
+        with pytest.raises(ValueError, match=r"(both sets|the (first|second) set) must .* shape \(n, d\).*; got "):
             metric(x, y)
     with pytest.raises(ValueError, match="both sets need at least 2 points; got 9 and 1"):
         metric(normal(9, 2), normal(1, 2))
@@ -222,7 +222,9 @@ def test_more_neighbours_than_points_are_refused(k):
 
 
 def test_features_without_a_direction_are_refused():
-    with pytest.raises(ValueError, match=r"features must have shape \(n, d\) with n >= 1; got \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"features must be a finite floating-point tensor of shape \(n, d\); got .* shape \(3,\)"
+    ):
         vendi_score(torch.ones(3))
     with pytest.raises(ValueError, match=r"features must have shape .*got \(0, 3\)"):
         vendi_score(torch.ones(0, 3))
@@ -233,5 +235,7 @@ def test_features_without_a_direction_are_refused():
 @pytest.mark.parametrize("arguments", [(3, 0), (-1, 10), (11, 10), (1, 10, 0.0), (1, 10, 1.0), (math.nan, 10)])
 def test_what_is_no_share_is_refused_with_what_came(arguments):
     came = ", ".join(map(str, arguments))
-    with pytest.raises(ValueError, match=f"need 0 <= successes <= n, n >= 1, 0 < confidence < 1; got {came}"):
+    with pytest.raises(
+        (ValueError, TypeError), match=f"need 0 <= successes <= n, .*; got {came}|whole number.* got nan"
+    ):
         share(*arguments)

@@ -64,7 +64,7 @@ def test_the_label_adds_its_own_row_whatever_the_time():
     [
         (torch.tensor([0, 1]), ValueError, r"y must have shape \(3,\).*got shape \(2,\)"),
         (torch.tensor([0.0, 1.0, 2.0]), TypeError, r"y must be an int64 tensor.*torch\.float32"),
-        (3, TypeError, r"y must be an int64 tensor.*got int"),
+        (3, TypeError, r"y must be an int64 tensor.*got 3"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(y, error, words):

@@ -73,5 +73,5 @@ def test_an_odd_width_is_refused():
 
 @pytest.mark.parametrize("option", ["dim", "width", "depth"])
 def test_sizes_below_one_are_refused_by_name(option):
-    with pytest.raises(ValueError, match=f"{option} must be at least 1; got 0"):
+    with pytest.raises(ValueError, match=f"{option} must be a whole number, at least .; got 0"):
         MLP(**{option: 0})

@@ -52,7 +52,7 @@ def test_a_saved_model_is_loaded_with_the_same_outputs_and_its_card(folder):
 
 def test_saving_again_replaces_weights_and_card(folder):
     save_pretrained("tiny", unet(), card(**UNET))
-    save_pretrained("tiny", MLP(2, width=8), card("MLP", dim=2, width=8))
+    save_pretrained("tiny", MLP(2, width=8), card("MLP", dim=2, width=8), replace=True)
     assert isinstance(load_pretrained("tiny")[0], MLP)
     assert sorted(path.name for path in folder.iterdir()) == ["tiny.safetensors", "tiny.safetensors.json"]
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd import grad
 
-from labkit.base.shapes import TIME_TOLERANCE, captured
+from labkit.base.inputs import captured
+from labkit.base.shapes import TIME_TOLERANCE
 from labkit.course.checks.require import as_tensor, gap, kind, require, require_close, require_like
 from labkit.flow.exact import ExactMarginal
 from labkit.flow.mixtures import GaussianMixture, petals, ring

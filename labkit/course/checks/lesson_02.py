@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from labkit.base.shapes import captured
+from labkit.base.inputs import captured
 from labkit.course.checks.require import NotRight, as_tensor, gap, kind, require, require_close, require_like
 from labkit.flow.exact import EmpiricalMarginal, ExactMarginal
 from labkit.flow.mixtures import GaussianMixture

@@ -73,7 +73,7 @@ def retrain(
     source = f"python -m labkit retrain {name}, on the 60,000 MNIST training images in labkit/assets/mnist.npz"
     licence = "MIT; the training images are CC BY-SA 3.0 (Yann LeCun and Corinna Cortes)"
     details = Details(recipe.network, parameters, trained, figures).to_dict()
-    return save_pretrained(name, history.ema, Card(recipe.title, source, licence, details))
+    return save_pretrained(name, history.ema, Card(recipe.title, source, licence, details), replace=True)
 
 
 def held_out_figures(network: nn.Module, made: Network) -> dict[str, float]:
