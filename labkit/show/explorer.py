@@ -60,7 +60,6 @@ def turn_w(
 
 @takes(
     model=MODELS,
-    judge=a(Judge),
     curves=a(dict),
     real=a(Quality),
     steps=wholes(1),

@@ -430,10 +430,10 @@ def test_numbers_that_do_not_fit_are_refused_by_name():
     with pytest.raises(ValueError, match="sigma must be finite and at least 0; got -1"):
         sde_drift(toy, toy, -1)
     for phi in (1.5, -0.1, math.nan):
-        with pytest.raises(ValueError, match=rf"phi must lie in \[0, 1\]; got {phi}"):
+        with pytest.raises(ValueError, match=rf"phi must be a finite number in \[0, 1\]; got {phi}"):
             rescaled(phi)
     for eta in (math.nan, math.inf):
-        with pytest.raises(ValueError, match=f"eta must be finite; got {eta}"):
+        with pytest.raises(ValueError, match=f"eta must be a finite number; got {eta}"):
             projected(eta=eta)
 
 

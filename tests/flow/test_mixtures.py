@@ -158,7 +158,7 @@ def test_what_is_no_density_is_refused(arguments, name):
 @pytest.mark.parametrize("shape", [(2,), (5, 3), (5, 2, 1)], ids=str)
 def test_points_of_another_dimension_are_refused(method, shape):
     with pytest.raises(
-        ValueError, match=r"x must be a floating-point tensor of shape \(B, 2\); got \(" + str(shape)[1:-1]
+        ValueError, match=r"x must be a floating-point tensor of shape \(B, 2\); got .*\(" + str(shape)[1:-1]
     ):
         getattr(ring(), method)(torch.zeros(shape))
 

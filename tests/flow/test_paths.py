@@ -289,7 +289,7 @@ def test_a_conversion_refuses_at_once_a_name_and_when_called_a_time_that_do_not_
     network, x = MLP(2, 3, width=8), torch.zeros(4, 2)
     for given, wanted in (("noise", "velocity"), ("eps", "v")):
         bad = given if given == "noise" else wanted
-        with pytest.raises(ValueError, match=f"given and wanted must be among velocity, score, eps, z; got '{bad}'"):
+        with pytest.raises(ValueError, match=f"(given|wanted) must be one of velocity, score, eps, z; got '{bad}'"):
             convert(network, GaussianPath(), given, wanted)
     with pytest.raises(ValueError, match=r"velocity is not determined by eps where .* t runs from 0 to 0"):
         convert(network, GaussianPath(), "eps")(x + 1, torch.zeros(4))
