@@ -5,10 +5,12 @@ swapped file is refused by name, with a ValueError, as one that is missing or ha
 """
 
 import csv
+import glob
 import hashlib
 import json
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -101,16 +103,31 @@ def write_weights(path: Path, state_dict: dict[str, Tensor], card: Card) -> Card
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on leaving without an error it replaces `path` in one step.
 
-    Close whatever you opened there before leaving: Windows refuses to replace an open file.
+    Close whatever you opened there before leaving: Windows refuses to replace an open file. What processes that were
+    killed have left there goes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    for old in path.parent.glob(f".{glob.escape(path.name)}.*.*.tmp"):
+        if not alive(int(old.name.split(".")[-3])):
+            old.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         yield temporary
         temporary.chmod(0o644)  # some writers leave it readable by its owner alone
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def alive(process: int) -> bool:
+    """Whether a process of that number runs; where that cannot be asked, as on Windows, it is taken to."""
+    try:
+        os.kill(process, 0) if os.name == "posix" else None
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 @takes(name=text())

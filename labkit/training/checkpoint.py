@@ -1,12 +1,18 @@
 """Checkpoints: a training in the middle, in one file, from which it goes on as if nothing had happened."""
 
+import hashlib
+import io
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from labkit.base.files import atomic_write
+from labkit.base.files import alive, atomic_write
 
 
 class Checkpoint:
@@ -18,18 +24,16 @@ class Checkpoint:
         self.parts, self.settings = parts, settings
 
     def save(self, path: Path) -> None:
-        """Replace the file at `path`; interrupted, that leaves the old one. Parts without `state_dict` are left out."""
-        states = {name: part.state_dict() for name, part in self.parts.items() if hasattr(part, "state_dict")}
-        with atomic_write(path) as temporary:
-            torch.save({"settings": self.settings, "parts": states}, temporary)
+        """Replace the file at `path`; interrupted, that leaves the old one."""
+        states = {name: part.state_dict() for name, part in self.parts.items()}
+        write_state(path, {"settings": self.settings, "parts": states})
 
     def load(self, state: dict, path: Path) -> None:
         """Load what `read_checkpoint` read from `path`: all parts or, with a ValueError that says why, none."""
         if state["settings"] != self.settings:
             raise ValueError(f"{path} is from another training: it has {state['settings']}, this one {self.settings}")
-        for name, part in self.parts.items():
-            if name not in state["parts"] or not hasattr(part, "load_state_dict"):
-                raise ValueError(f"to resume, {name} must have state_dict and load_state_dict, as batches has")
+        if missing := self.parts.keys() - state["parts"].keys():
+            raise ValueError(f"{path} is from another training: it has no {', '.join(sorted(missing))}")
         before = {name: deepcopy(part.state_dict()) for name, part in self.parts.items()}
         try:
             for name, part in self.parts.items():
@@ -40,17 +44,55 @@ class Checkpoint:
             raise ValueError(f"{path} is from another training: its {name} does not fit: {error}") from error
 
 
+def write_state(path: Path, state: object) -> None:
+    """Write what `read_checkpoint` reads: the sha256 of what torch.save makes of a state, 32 bytes, and then that."""
+    content = io.BytesIO()
+    torch.save(state, content)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(hashlib.sha256(content.getbuffer()).digest() + content.getbuffer())
+
+
 def read_checkpoint(path: Path) -> dict:
     """The content of a checkpoint, on the CPU. Raises ValueError if there is none at `path`."""
     if not path.is_file():
         raise ValueError(f"resume={str(path)!r} is no file; start without resume, or name a checkpoint that fit wrote")
+    noted, content = (data := path.read_bytes())[:32], memoryview(data)[32:]
+    if hashlib.sha256(content).digest() != noted:
+        raise ValueError(f"{path} is damaged, or no checkpoint that this version of fit wrote")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is none of its own
         raise ValueError(f"{path} is no checkpoint that can be read: {error}") from error
     if not isinstance(state, dict) or state.keys() != {"settings", "parts"} or "history" not in state["parts"]:
         raise ValueError(f"{path} is no checkpoint that this version of fit wrote")
     return state
+
+
+@contextmanager
+def owned(path: Path) -> Iterator[None]:
+    """Keep other trainings away from a checkpoint: ValueError where one that still runs writes to the same `path`.
+
+    The owner stands in a file beside it, by process and thread; one that is dead holds nothing.
+    """
+    lock, own = path.with_name(f".{path.name}.lock"), [os.getpid(), threading.get_ident()]
+    process, thread = _owner(lock)
+    here = process == own[0]
+    if process and (thread in {one.ident for one in threading.enumerate()} - {own[1]} if here else alive(process)):
+        raise ValueError(f"checkpoint {str(path)!r} is being written by process {process}: choose another file")
+    lock.write_text(" ".join(map(str, own)))
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def _owner(lock: Path) -> tuple[int, int]:
+    """The process and the thread that a lock names, or zeros."""
+    try:
+        process, thread = map(int, lock.read_text().split())
+    except (OSError, ValueError):
+        return 0, 0
+    return process, thread
 
 
 class RandomState:

@@ -7,7 +7,8 @@ an accelerator inside a step: losses stay there and are read every CHECK_EVERY s
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from labkit.base.conditions import Condition
 from labkit.base.inputs import FILE, FLAG, FUNCTION, a, described, number, positive, takes, whole
 from labkit.base.runtime import PRECISIONS, autocast, half_precision
 from labkit.training.average import PowerAverage
-from labkit.training.checkpoint import Checkpoint, RandomState, read_checkpoint
+from labkit.training.checkpoint import Checkpoint, RandomState, owned, read_checkpoint
 from labkit.training.entrance import Stream, check_writable, checked
 from labkit.training.graph import Replayed
 
@@ -107,11 +108,13 @@ def fit(
         graph: on a CUDA device that trains in bfloat16 or float32, record the step once and replay it (`Replayed`):
             several times as fast for small networks. `loss_fn` must then do the same device work at every step.
     Raises ValueError or TypeError for arguments, conditions, first batch or checkpoint that do not fit; RuntimeError
-    with the step whose loss or gradient is not finite: the last good checkpoint stays.
+    with the step whose loss or gradient is not finite: the last good checkpoint stays. What ends a training early, a
+    Ctrl-C too, carries the history so far as its attribute `history`.
     """
     if not isinstance(stream, Iterable) or isinstance(stream, str):
         raise TypeError(f"stream must yield batches (z, y), as batches(...) does; got {described(stream)}")
     warmup = max(1, int(steps) // 20) if warmup is None else warmup
+    steps, lr = int(steps), float(lr)
     settings = dict(steps=steps, lr=lr, warmup=warmup, weight_decay=weight_decay, clip=clip, ema_gamma=ema_gamma)
     if warmup > steps:
         raise ValueError(f"warmup must lie in 1..steps; got {warmup} of {steps}")
@@ -120,6 +123,8 @@ def fit(
         raise ValueError("model must have weights to train; it has none")
     if checkpoint is not None:
         check_writable(checkpoint := Path(checkpoint).expanduser())
+    if (checkpoint or resume) and not (hasattr(stream, "state_dict") and hasattr(stream, "load_state_dict")):
+        raise ValueError("stream must have state_dict and load_state_dict to be resumed, as batches and draws have")
     state = None if resume is None else read_checkpoint(Path(resume))
     half = _prepare(model, on, state)
 
@@ -159,7 +164,11 @@ def fit(
     saved_at = time.perf_counter()
     began = saved_at - history.seconds
     model.train()
-    with tqdm(total=steps, initial=history.steps, disable=not progress, file=sys.stdout, mininterval=1.0) as bar:
+    with (
+        _left_behind(model, history),
+        owned(checkpoint) if checkpoint is not None else nullcontext(),
+        tqdm(total=steps, initial=history.steps, disable=not progress, file=sys.stdout, mininterval=1.0) as bar,
+    ):
         while history.steps < steps:
             rows = []
             for _ in range(min(CHECK_EVERY, steps - history.steps)):
@@ -173,11 +182,23 @@ def fit(
             if checkpoint is not None and time.perf_counter() - saved_at > checkpoint_seconds:
                 saved.save(checkpoint)
                 saved_at = time.perf_counter()
-    if checkpoint is not None:
-        saved.save(checkpoint)
-    model.eval()
-    history.ema.eval()
+        if checkpoint is not None:
+            saved.save(checkpoint)
     return history
+
+
+@contextmanager
+def _left_behind(model: nn.Module, history: History) -> Iterator[None]:
+    """Whatever ends a training: both models in eval mode, and the history with the error, as `error.history`."""
+    try:
+        yield
+    except BaseException as error:
+        error.history = history
+        error.add_note(f"What was trained is this error's `history`: {history.steps} steps, and the average `ema`.")
+        raise
+    finally:
+        model.eval()
+        history.ema.eval()
 
 
 def _prepare(model: nn.Module, on: torch.device, state: dict | None) -> torch.dtype | None:

@@ -123,6 +123,32 @@ def test_arrays_and_lists_of_labels_are_data_too():
     assert judge.accuracy(x, [0, 1, 2]) == judge.accuracy(x, np.arange(3)) == judge.accuracy(x, torch.arange(3))
 
 
+@pytest.mark.parametrize("end", [KeyboardInterrupt, RuntimeError, StopIteration], ids=lambda end: end.__name__)
+def test_whatever_ends_a_training_leaves_its_history_and_the_average(end):
+    class Ends(batches):
+        def __next__(self):
+            self.taken = getattr(self, "taken", 0) + 1
+            if self.taken > 60:
+                raise end("stop")
+            return super().__next__()
+
+    torch.manual_seed(0)
+    model, z = UNet(num_classes=5, widths=(8,), emb_dim=8), torch.rand(20, 1, 8, 8) * 2 - 1
+    with pytest.raises((end, ValueError)) as caught:
+        stream = Ends(z, torch.arange(20) % 5, 4)
+        fit(model, lambda m, z, y: cfm_loss(m, GaussianPath(), z, y), stream, steps=99, lr=1e-3, progress=False)
+    history = caught.value.history
+    assert history.steps == 50 and len(history.losses) == 50 and not history.ema.training and not model.training
+    assert any((a != b).any() for a, b in zip(history.ema.parameters(), model.parameters(), strict=True))
+
+
+def test_a_stream_that_cannot_be_resumed_is_refused_before_the_training():
+    pairs = [(torch.rand(4, 1, 8, 8) * 2 - 1, torch.zeros(4, dtype=torch.int64))] * 3
+    model = UNet(num_classes=5, widths=(8,), emb_dim=8)
+    with pytest.raises(ValueError, match="stream must have state_dict"):
+        fit(model, lambda m, z, y: cfm_loss(m, GaussianPath(), z, y), pairs, steps=3, lr=1e-3, checkpoint="run.pt")
+
+
 def test_a_checkpoint_lies_where_a_tilde_says(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     training(checkpoint="~/run.pt")

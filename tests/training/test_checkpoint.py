@@ -1,11 +1,14 @@
 """Checkpoints: what does not fit is refused with the reason, and then nothing has changed."""
 
 import copy
+import subprocess
+import sys
+import threading
 
 import pytest
 import torch
 
-from labkit.training.checkpoint import Checkpoint, RandomState, read_checkpoint
+from labkit.training.checkpoint import Checkpoint, RandomState, owned, read_checkpoint, write_state
 
 SETTINGS = {"steps": 3, "lr": 0.1}
 
@@ -46,16 +49,16 @@ def test_every_part_comes_back_and_random_numbers_go_on(tmp_path):
 
 
 def broken(file, change):
-    state = torch.load(file, weights_only=True)
+    state = read_checkpoint(file)
     change(state)
-    torch.save(state, file)
+    write_state(file, state)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda s: s["settings"].update(lr=0.5), r"run\.pt is from another training: it has .*0\.5.* this one .*0\.1"),
-        (lambda s: s["parts"].pop("random"), "to resume, random must have state_dict and load_state_dict"),
+        (lambda s: s["parts"].pop("random"), "from another training: it has no random"),
         (lambda s: s["parts"]["history"].update(weight=torch.zeros(7)), "its history does not fit: .*size mismatch"),
         (lambda s: s["parts"]["history"].pop("bias"), "its history does not fit: .*Missing key"),
         (lambda s: s["parts"]["random"].pop("cpu"), "its random does not fit: 'cpu'"),
@@ -71,18 +74,67 @@ def test_what_does_not_fit_is_refused_with_the_reason_and_then_no_part_has_chang
     assert equal(states(made), before)
 
 
-def test_a_part_that_cannot_be_saved_is_left_out_and_refused_when_it_is_missed(file):
-    made = parts() | {"stream": iter([])}
-    Checkpoint(made, SETTINGS).save(file)
-    assert "stream" not in read_checkpoint(file)["parts"]
-    with pytest.raises(ValueError, match="to resume, stream must have state_dict and load_state_dict"):
-        Checkpoint(made, SETTINGS).load(read_checkpoint(file), file)
+def test_one_flipped_byte_is_found_wherever_it_is(file):
+    Checkpoint(parts(), SETTINGS).save(file)
+    content = file.read_bytes()
+    for place in range(0, len(content), len(content) // 40):
+        file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(ValueError, match="is damaged"):
+            read_checkpoint(file)
+    for some in (b"", content[:20], content[:-1]):
+        file.write_bytes(some)
+        with pytest.raises(ValueError, match="is damaged"):
+            read_checkpoint(file)
+
+
+def test_two_trainings_do_not_write_one_checkpoint_and_a_dead_one_holds_nothing(file):
+    lock = file.with_name(f".{file.name}.lock")
+    with owned(file):
+        assert lock.is_file()
+        with owned(file):  # a cell that is run again, in the same thread
+            pass
+    assert not lock.exists()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        lock.write_text(f"{other.pid} 1")
+        with pytest.raises(ValueError, match=f"is being written by process {other.pid}"), owned(file):
+            pass
+        other.communicate(b"\n")
+    with owned(file):  # that process has ended
+        pass
+    lock.write_text("rubbish")
+    with owned(file):
+        pass
+    other = threading.Event(), threading.Event()
+
+    def hold():
+        with owned(file):
+            other[0].set()
+            other[1].wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    other[0].wait()
+    with pytest.raises(ValueError, match="is being written"), owned(file):
+        pass
+    other[1].set()
+    thread.join()
+
+
+def test_what_killed_processes_left_goes_and_what_others_write_stays(file):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        left, written = (file.with_name(f".{file.name}.{pid}.1.tmp") for pid in (2**22 - 3, other.pid))
+        left.touch(), written.touch()
+        Checkpoint(parts(), SETTINGS).save(file)
+        assert not left.exists() and written.exists()
+        other.communicate(b"\n")
+    Checkpoint(parts(), SETTINGS).save(file)
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"no checkpoint", "is no checkpoint that can be read: "),
+        (b"no checkpoint", "is damaged"),
         (torch.zeros(3), "is no checkpoint that this version of fit wrote"),
         ({"settings": {}, "parts": {}}, "is no checkpoint that this version of fit wrote"),
         ({"parts": {"history": {}}}, "is no checkpoint that this version of fit wrote"),
@@ -90,7 +142,7 @@ def test_a_part_that_cannot_be_saved_is_left_out_and_refused_when_it_is_missed(f
     ],
 )
 def test_another_file_is_refused_by_name(file, content, words):
-    file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
+    file.write_bytes(content) if isinstance(content, bytes) else write_state(file, content)
     with pytest.raises(ValueError, match=rf"run\.pt {words}"):
         read_checkpoint(file)
 

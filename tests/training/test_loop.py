@@ -18,6 +18,7 @@ from labkit.flow.mixtures import GaussianMixture
 from labkit.flow.paths import GaussianPath
 from labkit.nn.convnet import ConvNet
 from labkit.nn.mlp import MLP
+from labkit.training.checkpoint import read_checkpoint
 from labkit.training.loop import History, fit, steps_within
 
 PATH = GaussianPath()
@@ -55,7 +56,7 @@ def accident(number, happen, loss=guidable_loss):
 
 
 def parts_of(file):
-    return torch.load(file, weights_only=True)["parts"]
+    return read_checkpoint(file)["parts"]
 
 
 def interrupt(*_):
@@ -98,7 +99,7 @@ def test_an_interrupt_while_a_checkpoint_is_written_leaves_the_one_before(tmp_pa
     file = tmp_path / "run.pt"
     train(network(), stream(), steps=50, checkpoint=file)
     before = file.read_bytes()
-    monkeypatch.setattr(torch, "save", lambda state, path: interrupt(path.write_bytes(b"half")))
+    monkeypatch.setattr(torch, "save", lambda state, content: interrupt(content.write(b"half")))
     with pytest.raises(KeyboardInterrupt):
         train(network(), stream(), steps=50, checkpoint=file)
     assert file.read_bytes() == before and list(tmp_path.iterdir()) == [file]
@@ -369,7 +370,7 @@ def test_a_checkpoint_of_another_training_is_refused_and_the_model_stays_as_it_w
             {},
             "its stream does not fit: .*length 100",
         ),
-        (network(), iter([next(stream())]), {}, "to resume, stream must have state_dict and load_state_dict"),
+        (network(), iter([next(stream())]), {}, "stream must have state_dict and load_state_dict to be resumed"),
     ):
         before = nn.utils.parameters_to_vector(model.parameters()).clone()
         with pytest.raises(ValueError, match=words):
