@@ -63,7 +63,8 @@ def drop_condition(y: Condition, p: float, null: Null, generator: torch.Generato
 
 def own_null(model: object) -> Null | None:
     """A model's own null: its attribute `null`, or that of the object whose method it is; None where there is none."""
-    return getattr(model, "null", getattr(getattr(model, "__self__", None), "null", None))
+    inside = getattr(model, "__self__", getattr(model, "module", None))  # of a method, or of DataParallel
+    return getattr(model, "null", getattr(inside, "null", None))
 
 
 @takes(given=NULL)

@@ -57,10 +57,12 @@ def check_labels(y: Tensor, n: int, largest: int | None = None) -> None:
             raise ValueError(f"y must hold labels in 0..{largest}; got values from {low} to {high}")
 
 
-def check_images(x: Tensor, channels: int) -> None:
-    """Raise unless `x` is floating-point with shape (B, channels, H, W)."""
+def check_images(x: Tensor, channels: int, weight: Tensor | None = None) -> None:
+    """Raise unless `x` is floating-point with shape (B, channels, H, W), in the dtype of the `weight`s."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise TypeError(f"x must be a floating-point tensor; got {described(x)}")
+    if weight is not None and x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise TypeError(f"x must be of {weight.dtype}, as the weights are; got {x.dtype}")
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(f"x must have shape (B, {channels}, H, W); got {tuple(x.shape)}")
 

@@ -133,15 +133,19 @@ def sde_drift(velocity: Field, score: Field, sigma: Sigma) -> Field:
     return drift
 
 
-@takes(step=FUNCTION, keep=FLAG)
-@torch.no_grad()
-def simulate(step: Step, x: Tensor, ts: Tensor, keep: bool = False) -> Tensor:
+@takes(step=FUNCTION, keep=FLAG, gradients=FLAG)
+def simulate(step: Step, x: Tensor, ts: Tensor, keep: bool = False, *, gradients: bool = False) -> Tensor:
     """Carry `x` (B, ...), finite floats, along the grid `ts` (n + 1,), times in [0, 1] that increase or decrease.
 
     `step`, such as `heun(field)`, is called n times, with t and s (B,). Returns x at ts[-1], or with `keep` the whole
-    path (n + 1, B, ...). Raises ValueError for a grid or a start that is none of this.
+    path (n + 1, B, ...). With `gradients` it can be differentiated by x and by what the step depends on, for as much
+    memory as all steps take. Raises ValueError for a grid or a start that is none of this.
     """
-    ts = check_start(x, ts)
+    with torch.set_grad_enabled(gradients):
+        return _walked(step, x, check_start(x, ts), keep)
+
+
+def _walked(step: Step, x: Tensor, ts: Tensor, keep: bool) -> Tensor:
     path = [x]
     for t, s in pairwise(ts):
         try:

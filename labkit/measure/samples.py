@@ -9,7 +9,7 @@ from labkit.base.conditions import Condition, Null, check_condition, each, null_
 from labkit.base.inputs import FLAG, FUNCTION, NULL, a, insist, number, takes, tensor, whole
 from labkit.base.joints import Field, Model, Step
 from labkit.base.runtime import autocast, half_precision
-from labkit.flow.guidance import Rule, guided, plain
+from labkit.flow.guidance import Rule, conditional, guided, plain
 from labkit.flow.solvers import midpoint, simulate
 
 
@@ -48,7 +48,7 @@ def clipped(x: Tensor) -> Tensor:
 def draw(
     model: Model,
     noise: Tensor,
-    y: Condition,
+    y: Condition | None,
     w: float,
     null: Null | None = None,
     *,
@@ -67,6 +67,7 @@ def draw(
 
     Arguments:
         model: a network, which is asked on its own device, or a function (x, t, y) for that of the noise.
+        y: the condition, or None for a model that is told nothing, with w=1.
         noise: on any device, like y; `labkit.base.seeded_noise` draws the same for every w and device.
         null, rule, bad: the kind of guidance, as in `guided`.
         steps: default `enough_steps`: 8 evaluations a branch at w=1, 12 up to w=3, 20 at others.
@@ -77,26 +78,34 @@ def draw(
     """
     if steps is None:
         steps = enough_steps(w, other=rule is not plain or bad is not None)
-    null = null_of(model, null) if bad is None else own_null(model)
-    check_condition(y, len(noise), null)  # before labels go to a device, which would not look at them
+    if y is None:
+        if w != 1:
+            raise ValueError(f"w must be 1 where nothing is told (y=None): there is nothing to guide by; got {w}")
+    else:
+        null = null_of(model, null) if bad is None else own_null(model)
+        check_condition(y, len(noise), null)  # before labels go to a device, which would not look at them
     on = (next(model.parameters(), noise) if isinstance(model, nn.Module) else noise).device
     dtype = half_precision(on, heavy=True) if half else None
     good, bad = _rough(model, on, dtype), None if bad is None else _rough(bad, on, dtype)
     ts, drawn = torch.linspace(0, 1, steps + 1), []
     for start in range(0, len(noise), chunk):
-        x, some_y = each(lambda part: part.to(on), rows((noise, y), slice(start, start + chunk)))
-        done = decode(simulate(step(guided(good, some_y, w, null, rule=rule, bad=bad)), x, ts))
+        some = slice(start, start + chunk)
+        x, some_y = noise[some].to(on), y if y is None else each(lambda part: part.to(on), rows(y, some))
+        field = conditional(good, None) if y is None else guided(good, some_y, w, null, rule=rule, bad=bad)
+        done = decode(simulate(step(field), x, ts))
         insist("decode's value", done, a(Tensor))
         drawn.append(done.cpu())
     return torch.cat(drawn)
 
 
 def _rough(model: Model, on: torch.device, dtype: torch.dtype | None) -> Model:
+    own = next((w.dtype for w in model.parameters()), None) if isinstance(model, nn.Module) else None
+
     def evaluate(x: Tensor, t: Tensor, y: Condition) -> Tensor:
         with autocast(on, dtype):  # only the network's own work is rough, not the solver's
-            return model(x, t, y).to(x.dtype)
+            return model(x if own is None else x.to(own), t, y).to(x.dtype)
 
-    return model if dtype is None else evaluate
+    return model if dtype is None and own in (None, torch.float32) else evaluate
 
 
 def sampling_settings(steps: int | None = None) -> dict[str, str | int]:

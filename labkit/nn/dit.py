@@ -196,7 +196,7 @@ class DiT(nn.Module):
 
     def _embed(self, x: Tensor, t: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """Tokens (B, N, width) with their positions, and the conditioning vector (B, width)."""
-        check_images(x, self.channels)
+        check_images(x, self.channels, self.head.weight)
         if x.shape[2:] != (self.image_size, self.image_size):
             raise ValueError(f"height and width must be {self.image_size}; got {tuple(x.shape[2:])}")
         check_time(t, x)

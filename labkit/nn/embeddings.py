@@ -46,10 +46,14 @@ class Conditioning(nn.Module):
     def forward(self, t: Tensor, y: Tensor | None) -> Tensor:
         if y is not None:
             check_labels(y, len(t))
+        waves, *layers = self.time
+        time = waves(t).to(layers[0].weight.dtype)  # waves need more digits than half precision has
+        for layer in layers:
+            time = layer(time)
         if self.label is None:
             if y is not None:
                 raise ValueError("y was given to a network built without labels (num_classes=None)")
-            return self.time(t)
+            return time
         if y is None:
             y = torch.full(t.shape, self.num_classes, dtype=torch.int64, device=t.device)
-        return self.time(t) + self.label(y)
+        return time + self.label(y)

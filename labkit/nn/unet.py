@@ -136,7 +136,7 @@ class UNet(nn.Module):
         self.head = zeroed(nn.Conv2d(2 * widths[0], pixels, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        check_images(x, self.channels)
+        check_images(x, self.channels, self.head.weight)
         if x.shape[2] % self.smallest or x.shape[3] % self.smallest:
             raise ValueError(f"height and width must be divisible by {self.smallest}; got {tuple(x.shape[2:])}")
         check_time(t, x)

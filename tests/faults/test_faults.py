@@ -1,11 +1,14 @@
 """What once went wrong without a word, or lost work: each case with its right value, or its sentence."""
 
+import copy
 import math
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
+from labkit.base import seeded_noise
 from labkit.data import batches
 from labkit.flow import (
     ExactMarginal,
@@ -13,17 +16,18 @@ from labkit.flow import (
     adaptive,
     cfm_loss,
     conditional,
+    euler,
     euler_maruyama,
     log_likelihood,
     ring,
     sde_drift,
     simulate,
 )
-from labkit.measure import Judge, field_error, sliced_w2
+from labkit.measure import Judge, draw, field_error, sliced_w2
 from labkit.measure.metrics import density_coverage, frechet_distance
-from labkit.nn import UNet
+from labkit.nn import DiT, UNet
 from labkit.show import tile
-from labkit.training import fit, pretrained, save_pretrained
+from labkit.training import fit, flow_loss, pretrained, save_pretrained
 
 EXACT = ExactMarginal(GaussianPath(), ring(4))
 X, TS = torch.tensor([[2.0, 0.0], [0.5, -1.0]]), torch.linspace(0, 1, 41)
@@ -147,6 +151,55 @@ def test_a_stream_that_cannot_be_resumed_is_refused_before_the_training():
     model = UNet(num_classes=5, widths=(8,), emb_dim=8)
     with pytest.raises(ValueError, match="stream must have state_dict"):
         fit(model, lambda m, z, y: cfm_loss(m, GaussianPath(), z, y), pairs, steps=3, lr=1e-3, checkpoint="run.pt")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "close"), [(torch.float64, 1e-4), (torch.bfloat16, 0.1), (torch.float16, 0.02)], ids=str
+)
+@pytest.mark.parametrize("kind", ["U-Net", "DiT"])
+def test_networks_of_every_precision_draw_alike(kind, dtype, close):
+    torch.manual_seed(0)
+    own = {"widths": (8,), "emb_dim": 8} if kind == "U-Net" else {"image_size": 8, "patch": 4, "width": 8, "depth": 1}
+    network = UNet(num_classes=3, **own) if kind == "U-Net" else DiT(num_classes=3, heads=2, **own)
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    noise, y = seeded_noise(3, 1, 8, 8), torch.arange(3)
+    wanted = draw(network, noise, y, 2.0, steps=2)
+    found = draw(copy.deepcopy(network).to(dtype), noise, y, 2.0, steps=2)
+    assert found.dtype == torch.float32 and wanted.std() > 0.1
+    assert (found - wanted).square().mean().sqrt() < close
+    with pytest.raises(TypeError, match=f"x must be of {dtype}, as the weights are; got torch.float32"):
+        copy.deepcopy(network).to(dtype)(noise, torch.ones(3) / 2, y)
+
+
+def test_a_model_that_is_told_nothing_draws_and_so_does_one_in_data_parallel():
+    torch.manual_seed(0)
+    alone, noise = UNet(num_classes=None, widths=(8,), emb_dim=8), seeded_noise(3, 1, 8, 8)
+    torch.testing.assert_close(draw(alone, noise, None, 1.0, steps=2), noise.clamp(-1, 1))  # a new one stands still
+    with pytest.raises(ValueError, match="w must be 1 where nothing is told"):
+        draw(alone, noise, None, 2.0)
+    network, y = UNet(num_classes=3, widths=(8,), emb_dim=8), torch.arange(3)
+    wrapped = draw(torch.nn.DataParallel(network), noise, y, 2.0, steps=2)
+    torch.testing.assert_close(wrapped, draw(network, noise, y, 2.0, steps=2))
+
+
+def test_a_flow_can_be_differentiated_where_that_is_asked_for():
+    x = torch.randn(4, 2, requires_grad=True)
+    step = euler(lambda x, t: x)
+    assert not simulate(step, x, torch.linspace(0, 1, 3)).requires_grad
+    simulate(step, x, torch.linspace(0, 1, 3), gradients=True).sum().backward()
+    torch.testing.assert_close(x.grad, torch.full_like(x, 1.5**2))
+
+
+def test_a_loader_of_torchs_is_a_stream():
+    torch.manual_seed(0)
+    pairs = TensorDataset(torch.rand(12, 1, 8, 8) * 2 - 1, torch.arange(12) % 3)
+    network = UNet(num_classes=3, widths=(8,), emb_dim=8)
+    history = fit(network, flow_loss(), DataLoader(pairs, 4), steps=3, lr=1e-3, progress=False)
+    assert history.steps == 3
+    with pytest.raises(ValueError, match="the stream ended after 3 steps") as caught:
+        fit(network, flow_loss(), DataLoader(pairs, 4), steps=9, lr=1e-3, progress=False)
+    assert caught.value.history is not None
 
 
 def test_a_checkpoint_lies_where_a_tilde_says(monkeypatch, tmp_path):
