@@ -63,7 +63,7 @@ def cloud(
     return frame(ax, limit)
 
 
-@takes(clouds=POINTS, least=positive())
+@takes(clouds=tensor(finite=True), least=positive())
 def reach(*clouds: Tensor, least: float = LIMIT) -> float:
     """Half the width of a frame that holds all points (B, 2) of the clouds, and is at least `least`."""
     return max(least, *(1.05 * x.abs().max().item() for x in clouds))

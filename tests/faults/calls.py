@@ -355,7 +355,7 @@ def _calls():
         "show.loss_curve": lambda: {"ax": ax(), "losses": [1.0, 0.5], "first": 1.0},
         "show.mesh": lambda: {"limit": 3.0, "n": 3},
         "show.quality_curve": lambda: {"ax": ax(), "curve": curve(), "real": quality(), "at": 1.0},
-        "show.reach": lambda: {"clouds": (x(), x()), "least": 3.0},
+        "show.reach": lambda: {"clouds": (x(), torch.rand(2, 3, 2)), "least": 3.0},
         "show.routes": lambda: {"ax": ax(), "way": torch.rand(3, 4, 2), "limit": 3.0, "colour": "0.3"},
         "show.show": lambda: {"figure": plt.figure(), "alt": "a figure"},
         "show.show_gif": lambda: {"gif": b"GIF89a", "alt": "a film"},
