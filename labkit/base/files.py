@@ -25,6 +25,7 @@ from torch import Tensor
 from labkit.base.inputs import takes, text
 from labkit.base.runtime import machine
 
+MINUTE = 60.0  # seconds: what another machine writes into a shared folder is younger
 FOLDER = Path(__file__).parent.parent / "assets"
 
 
@@ -108,7 +109,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for old in path.parent.glob(f".{glob.escape(path.name)}.*.*.tmp"):
-        if not alive(int(old.name.split(".")[-3])):
+        process = old.name.split(".")[-3]
+        if process.isdigit() and not _alive(int(process)) and time.time() - old.stat().st_mtime > MINUTE:
             old.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
@@ -119,7 +121,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def alive(process: int) -> bool:
+def _alive(process: int) -> bool:
     """Whether a process of that number runs; where that cannot be asked, as on Windows, it is taken to."""
     try:
         os.kill(process, 0) if os.name == "posix" else None

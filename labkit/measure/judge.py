@@ -115,11 +115,8 @@ class Judge:
     def _read(self, x: Tensor | Reading, y: Tensor) -> tuple[Reading, Tensor]:
         """What there is to see in x, and y on the CPU, checked."""
         y = torch.as_tensor(y).cpu() if isinstance(y, list | np.ndarray | Tensor) else y
-        check_labels(
-            y,
-            len(x.shown) if isinstance(x, Reading) else len(x) if isinstance(x, Tensor) else 0,
-            largest=int(self.real.labels.max()),
-        )
+        seen = x.shown if isinstance(x, Reading) else x
+        check_labels(y, len(seen) if isinstance(seen, Tensor) else 0, largest=int(self.real.labels.max()))
         return x if isinstance(x, Reading) else self.read(x), y
 
     def _density_coverage(self, features: Tensor, y: Tensor) -> tuple[float | None, float | None]:

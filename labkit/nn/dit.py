@@ -65,6 +65,11 @@ def grid_positions(rows: int, columns: int, dim: int) -> Tensor:
 @takes(x=tensor("B", "N", "width"), shift=tensor("B", "width"), scale=tensor("B", "width"))
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """(1 + scale) * normalised x + shift: tokens (B, N, d), each normalised alone; `shift` and `scale` (B, d)."""
+    for name, value in {"shift": shift, "scale": scale}.items():
+        if value.shape != (len(x), x.shape[-1]):
+            raise ValueError(
+                f"{name} must have shape {(len(x), x.shape[-1])}, a row an image; got {tuple(value.shape)}"
+            )
     return layer_norm(x, x.shape[-1:]) * (1 + scale[:, None]) + shift[:, None]
 
 

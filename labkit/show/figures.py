@@ -43,11 +43,11 @@ def tile(images: Tensor, columns: int, *, gap: int = 2) -> np.ndarray:
 
 @takes(
     ax=AX,
-    images=tensor("N", "C", "H", "W", finite=True),
+    images=IMAGES,
     columns=whole(1),
     gap=whole(0),
-    row_labels=a(list, tuple),
-    column_labels=a(list, tuple),
+    row_labels=NAMES,
+    column_labels=NAMES,
     title=a(str),
 )
 def image_grid(

@@ -51,6 +51,8 @@ def cloud(
     ax: Axes, x: Tensor, y: Tensor | None = None, *, limit: float = LIMIT, colour: str = "tab:blue", size: float = 5
 ) -> Axes:
     """Draw points x (B, 2), in one `colour` or in those of their classes y (B,); write how many the frame cuts off."""
+    if y is not None and len(y) != len(x):
+        raise ValueError(f"y must hold a class for each of {len(x)} points; got {len(y)}")
     colours = colour if y is None else [CLASS_COLOURS[label % len(CLASS_COLOURS)] for label in y.tolist()]
     x = x.detach().cpu()
     ax.scatter(*x.T.numpy(), s=size, c=colours, alpha=0.6, linewidths=0)

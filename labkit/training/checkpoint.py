@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -12,7 +10,7 @@ from typing import Any
 
 import torch
 
-from labkit.base.files import alive, atomic_write
+from labkit.base.files import atomic_write
 
 
 class Checkpoint:
@@ -72,27 +70,23 @@ def read_checkpoint(path: Path) -> dict:
 def owned(path: Path) -> Iterator[None]:
     """Keep other trainings away from a checkpoint: ValueError where one that still runs writes to the same `path`.
 
-    The owner stands in a file beside it, by process and thread; one that is dead holds nothing.
+    The lock is the operating system's, on a file beside it, so that it ends with its owner, however that ends. Where
+    there are no such locks, as on Windows and some network folders, nobody is kept away.
     """
-    lock, own = path.with_name(f".{path.name}.lock"), [os.getpid(), threading.get_ident()]
-    process, thread = _owner(lock)
-    here = process == own[0]
-    if process and (thread in {one.ident for one in threading.enumerate()} - {own[1]} if here else alive(process)):
-        raise ValueError(f"checkpoint {str(path)!r} is being written by process {process}: choose another file")
-    lock.write_text(" ".join(map(str, own)))
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    with open(lock, "w") as file:
+        try:
+            import fcntl
 
-
-def _owner(lock: Path) -> tuple[int, int]:
-    """The process and the thread that a lock names, or zeros."""
-    try:
-        process, thread = map(int, lock.read_text().split())
-    except (OSError, ValueError):
-        return 0, 0
-    return process, thread
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"checkpoint {str(path)!r} is being written by another training") from error
+        except (ImportError, OSError):
+            pass
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 class RandomState:

@@ -99,7 +99,7 @@ def fit(
     Arguments:
         loss_fn: `loss_fn(model, z, y)` -> scalar; its randomness is torch's global one.
         stream: yields `(z, y)` on the model's device, at least `steps` times; with `state_dict` and `load_state_dict`
-            if training is to be resumed (`labkit.data.batches` and `draws` have them).
+            if there is a checkpoint (`labkit.data.batches` and `draws` have them).
         steps: optimiser steps in all, those before a resume included.
         lr: the largest learning rate, reached after `warmup` steps (default 5% of all) and then falling to 0.
         clip: largest norm of the gradient; ema_gamma: see `PowerAverage`.

@@ -23,13 +23,21 @@ from labkit.training import pretrained
 LABKIT = str(Path(labkit.__file__).parent)
 OBSCURE = 0.03  # of all calls, at most, may end in an error of torch, numpy or Python
 SHAPES = "no rows|other rows|one axis (more|less)"
+ANY_SHAPE = (
+    r"base\.(drop_condition y|randn_like x)|data\.(to_float images|to_uint8 x)|measure\.(Judge\.read|clipped) x|"
+    r"flow\.(GaussianMixture\.(log_prob|score) x|\w+\.beta_d_beta t|(adaptive|simulate) (x|ts)|log_likelihood x)|"
+    r"flow\.draw_times z|nn\.(Attention\.split x|\w+\.features x|patchify x|unpatchify tokens)|measure\.sliced_w2 [xy]|"
+    r"show\.(guided_cloud x|reach clouds|routes way)"
+)
 FREE = r"base\.null_of model|course\.accepted (number|otherwise)|measure\.kinds_of_guidance weak|measure\.sweep y"
 ACCEPTED = {  # "function argument: what is wrong" -> why it may be
     rf"({FREE}): .*": "held, and looked at where it is used",
     r"base\.null_of given: several": "a null may be a tensor",
     r"measure\.draw null: (several|negative|a fraction)": "with a second, bad model no null is asked",
-    rf".*: ({SHAPES})": "every number of rows is legal, or any shape is: the result is shaped alike",
-    r".*: NaN": "comes out as NaN, and is refused where samples are measured, drawn or trained with",
+    rf"({ANY_SHAPE}): ({SHAPES})": "every number of rows is legal, or any shape is: the result is shaped alike",
+    r"((base|data|flow|nn)\..*|measure\.clipped x): NaN": (
+        "comes out as NaN, and is refused where samples are measured, drawn or trained with"
+    ),
     r"base\.each ys: .*": "conditions of any kind",
     r"flow\.conditional y: None": "a model that is told nothing",
     r"flow\.plain [xt]: .*": "a rule may ignore where and when it is asked, and this one does",
@@ -46,7 +54,7 @@ ACCEPTED = {  # "function argument: what is wrong" -> why it may be
     r"data\.labelled images: whole numbers": "a value_range was given",
     r"flow\.GaussianMixture stds_or_covs: .*": "numbers of any kind become decimal",
     r"show\.(cloud|guided_cloud) \w+: (large|negative)": "classes beyond the colours take them in turn",
-    r"show\.(image_grid|triptych) \w+: (a string|of strings|.*)": "labels are what is written",
+    r"show\.(image_grid (row|column)_labels|triptych names): .*": "labels are what is written",
 }
 
 
