@@ -10,14 +10,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from labkit.base.inputs import FUNCTION, GENERATOR, NULL, described, number, takes
+from labkit.base.inputs import NULL, described, number, takes
 from labkit.base.shapes import check_labels
 
 Condition = Tensor | tuple["Condition", ...]
 Null = int | Tensor | tuple["Null", ...]
 
 
-@takes(function=FUNCTION, ys=NULL)
+@takes(ys=NULL)
 def each(function: Callable[..., Tensor], *ys: "Condition | Null") -> "Condition":
     """`function` of the tensors of one or several conditions, part by part: a tuple where they are tuples."""
     if isinstance(ys[0], tuple):
@@ -44,7 +44,7 @@ def joined(first: Condition, second: Condition) -> Condition:
     return each(lambda a, b: torch.cat((a, b)), first, second)
 
 
-@takes(p=number(0, 1), generator=GENERATOR)
+@takes(p=number(0, 1))
 def drop_condition(y: Condition, p: float, null: Null, generator: torch.Generator | None = None) -> Condition:
     """A copy of y in which each row, whole, is replaced by `null` with probability p, independently.
 

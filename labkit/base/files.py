@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from labkit.base.inputs import takes, text
+from labkit.base.inputs import takes
 from labkit.base.runtime import machine
 
 MINUTE = 60.0  # seconds: what another machine writes into a shared folder is younger
@@ -40,7 +40,7 @@ class Card:
     sha256: str = ""  # of the file; filled in when the file is written
 
 
-@takes(name=text())
+@takes()
 def asset(name: str) -> Path:
     """The path of a shipped file, after comparing it with its card."""
     path = FOLDER / name
@@ -132,7 +132,7 @@ def _alive(process: int) -> bool:
     return True
 
 
-@takes(name=text())
+@takes()
 def read_table(name: str) -> tuple[list[dict[str, Any]], Card]:
     """A measured table that ships, `name`.csv: rows `{column: value}`, numbers as int or float, and its card."""
     path = asset(f"{name}.csv")

@@ -1,7 +1,7 @@
 """What public functions take, in one line above each: bad input is refused by its name, in one sentence.
 
-    @takes(n=whole(1), noise=number(0), generator=GENERATOR)
-    def moons(n, noise=0.1, generator=None): ...
+    @takes(n=whole(1), noise=number(0))
+    def moons(n: int, noise: float = 0.1, generator: Generator | None = None): ...
 
 An argument of another kind raises TypeError, one whose value does not fit ValueError; both say what came and what was
 expected. None passes where it is the default. Values of tensors are looked at only where they are `visible`.
@@ -9,11 +9,12 @@ expected. None passes where it is the default. Values of tensors are looked at o
 
 import inspect
 import math
-import os
+from collections import abc
 from collections.abc import Callable
 from functools import wraps
 from numbers import Integral, Real
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from types import NoneType, UnionType
+from typing import Any, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 import torch
@@ -31,24 +32,45 @@ class Kind(NamedTuple):
 
 
 def takes(**kinds: Kind) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Try the arguments that are named here before the function runs; of one with a star, every part."""
+    """Try the arguments before the function runs: by the kind that is named here, else by what its annotation says.
+
+    Of an argument with a star every part is tried.
+    """
 
     def around(function: Callable[P, R]) -> Callable[P, R]:
         known = inspect.signature(function).parameters
-        places = [name for name, parameter in known.items() if parameter.kind is not parameter.KEYWORD_ONLY]
+        tried = {name: kind for name, p in known.items() if (kind := kinds.get(name) or annotated(p.annotation))}
         optional = {name for name, p in known.items() if p.default is None or "None" in str(p.annotation)}
+        places = [name for name, p in known.items() if p.kind is not p.KEYWORD_ONLY]
+        starred = places and known[places[-1]].kind is inspect.Parameter.VAR_POSITIONAL
 
         @wraps(function)
         def _tried(*args: P.args, **kwargs: P.kwargs) -> R:
-            given = [(places[min(k, len(places) - 1)], value) for k, value in enumerate(args)]
-            for name, value in [*given, *kwargs.items()]:
-                if name in kinds and not (value is None and name in optional):
-                    insist(name, value, kinds[name])
+            named = places + places[-1:] * (len(args) - len(places)) if starred else places
+            for name, value in (*zip(named, args, strict=False), *kwargs.items()):
+                kind = tried.get(name)
+                if kind and not (kind.is_one(value) and kind.fits(value)) and not (value is None and name in optional):
+                    insist(name, value, kind)
             return function(*args, **kwargs)
 
         return _tried
 
     return around
+
+
+def annotated(annotation: object) -> Kind | None:
+    """The kind that an annotation stands for; None where it leaves that open, as for tensors."""
+    origin = get_origin(annotation) or annotation
+    if origin in (Union, UnionType):
+        parts = [part for part in get_args(annotation) if part is not NoneType]
+        plain = all(isinstance(part, type) and part not in (Tensor, int, float) for part in parts)
+        return annotated(parts[0]) if len(parts) == 1 else a(*parts) if plain else None
+    if origin is abc.Callable or getattr(origin, "_is_protocol", False):
+        return FUNCTION
+    if origin in (Tensor, object, inspect.Parameter.empty) or not isinstance(origin, type):
+        return None
+    of_its_own = {bool: FLAG, int: whole(), float: number(), str: text()}
+    return of_its_own.get(origin) or (None if origin.__module__ == "collections.abc" else a(origin))
 
 
 def insist(name: str, value: object, kind: Kind) -> None:
@@ -84,7 +106,7 @@ def text(*choices: str) -> Kind:
 
 def a(*types: type) -> Kind:
     """An object of one of the types."""
-    return Kind(f"a {' or a '.join(one.__name__ for one in types)}", lambda v: isinstance(v, types))
+    return Kind(" or ".join(map(_with_article, (one.__name__ for one in types))), lambda v: isinstance(v, types))
 
 
 def tensor(*axes: str | int, dtype: torch.dtype | None = None, finite: bool = False) -> Kind:
@@ -100,7 +122,7 @@ def tensor(*axes: str | int, dtype: torch.dtype | None = None, finite: bool = Fa
     def is_one(v: object) -> bool:
         return isinstance(v, Tensor) and (v.is_floating_point() if dtype is None else v.dtype == dtype)
 
-    return Kind(f"a {'finite ' * finite}{kind} tensor{shape}", is_one, fits)
+    return Kind(f"{_with_article('finite ' * finite + kind)} tensor{shape}", is_one, fits)
 
 
 def wholes(low: int) -> Kind:
@@ -108,16 +130,6 @@ def wholes(low: int) -> Kind:
     said, one = f"a tuple of whole numbers, each at least {low}", whole(low)
     return Kind(said, lambda v: isinstance(v, tuple | list) and all(map(one.is_one, v)),
                 lambda v: len(v) > 0 and all(map(one.fits, v)))  # fmt: skip
-
-
-FLAG = Kind("True or False", lambda v: isinstance(v, bool | np.bool_))
-FUNCTION = Kind("a function, or an object that can be called", lambda v: callable(v) and not isinstance(v, type))
-GENERATOR = a(torch.Generator)
-DEVICE = a(str, torch.device)
-FILE = a(str, os.PathLike)
-NULL = a(int, Tensor, tuple)  # a condition's "nothing given"
-LABELS = tensor("N", dtype=torch.int64)
-POINTS = tensor("B", 2, finite=True)
 
 
 def pair(name: str, value: object) -> tuple[float, float]:
@@ -161,5 +173,16 @@ def _within(value: float, low: float | None, high: float | None) -> bool:
     return math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)
 
 
+def _with_article(name: str) -> str:
+    return f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
+
+
 def _range(low: float | None, high: float | None) -> str:
     return "" if low is None else f", at least {low}" if high is None else f" in [{low}, {high}]"
+
+
+FLAG = Kind("True or False", lambda v: isinstance(v, bool | np.bool_))
+FUNCTION = Kind("a function, or an object that can be called", lambda v: callable(v) and not isinstance(v, type))
+NULL = a(int, Tensor, tuple)  # a condition's "nothing given"
+LABELS = tensor("N", dtype=torch.int64)
+POINTS = tensor("B", 2, finite=True)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labkit.base.inputs import FLAG, GENERATOR, a, takes, tensor, whole
+from labkit.base.inputs import takes, tensor, whole
 
 PROFILES = ("fast", "cpu", "gpu")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -59,7 +59,7 @@ def seed_everything(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@takes(on=a(torch.device), heavy=FLAG)
+@takes()
 def half_precision(on: torch.device, *, heavy: bool = False) -> torch.dtype | None:
     """The fast dtype for mixed precision on a device, or None where float32 is the right choice.
 
@@ -102,13 +102,13 @@ def bfloat16_gain() -> float:
     return fastest[torch.float32] / fastest[torch.bfloat16]
 
 
-@takes(on=a(torch.device), dtype=a(torch.dtype))
+@takes()
 def autocast(on: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:
     """A context for forward passes: mixed precision in `dtype`, or nothing where that is None."""
     return nullcontext() if dtype is None else torch.autocast(on.type, dtype=dtype)
 
 
-@takes(on=a(torch.device))
+@takes()
 def machine(on: torch.device) -> str:
     """A device in words, for run stamps and cards: "cpu (x86_64, 2 threads), torch 2.4.0"."""
     processor = f"{platform.machine()}, {torch.get_num_threads()} threads"
@@ -116,7 +116,7 @@ def machine(on: torch.device) -> str:
     return f"{on.type} ({name}), torch {torch.__version__}"
 
 
-@takes(x=tensor(), generator=GENERATOR)
+@takes(x=tensor())
 def randn_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Standard normal noise shaped like `x`, drawn on the generator's device and then moved to that of `x`.
 
@@ -127,7 +127,7 @@ def randn_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     return torch.randn(x.shape, dtype=x.dtype, device=generator.device, generator=generator).to(x.device)
 
 
-@takes(shape=whole(0), seed=whole())
+@takes(shape=whole(0))
 def seeded_noise(*shape: int, seed: int = 0) -> Tensor:
     """Standard normal noise of a shape such as (B, 1, 32, 32), the same for a seed on every machine; on the CPU."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from labkit.base.inputs import DEVICE, a, takes, whole
+from labkit.base.inputs import takes, whole
 from labkit.base.runtime import device, machine, profile, seed_everything
 from labkit.show.figures import use_style
 
@@ -33,7 +33,7 @@ class Lesson:
         return f"profile {self.profile}, {machine(self.device)}; {self.seconds:.0f} s in all"
 
 
-@takes(budgets=a(dict), on=DEVICE, seed=whole(0))
+@takes(seed=whole(0))
 def begin(budgets: dict[str, dict[str, Any]], *, on: torch.device | str | None = None, seed: int = 0) -> Lesson:
     """Seed everything, take the course's style, choose profile and device, and say in words what was chosen and why.
 

@@ -132,7 +132,7 @@ def to_uint8(x: Tensor) -> Tensor:
     return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
-@takes(data=a(Labelled), n=whole(), seed=whole())
+@takes()
 def balanced_subset(data: Labelled, n: int, seed: int = 0) -> Labelled:
     """n images of `data` drawn at random, their labels `balanced_labels`. Raises ValueError for more than it has."""
     labels = data.labels.cpu()

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from labkit.base.inputs import GENERATOR, number, takes, whole
+from labkit.base.inputs import number, takes, whole
 
 
-@takes(n=whole(0), noise=number(0), generator=GENERATOR)
+@takes(n=whole(0), noise=number(0))
 def moons(n: int, noise: float = 0.1, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Two interleaved half circles of radius 1, centred on the origin: `(z, y)`, z (n, 2) float32, y (n,) in {0, 1}.
 
@@ -20,7 +20,7 @@ def moons(n: int, noise: float = 0.1, generator: torch.Generator | None = None) 
     return z + noise * torch.randn(n, 2, generator=generator), y
 
 
-@takes(n=whole(0), generator=GENERATOR)
+@takes(n=whole(0))
 def checkerboard(n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Uniform on the 8 dark squares of a 4x4 board over [-2, 2]^2: `(z, y)`, y (n,) in 0..7 the square."""
     y = torch.randint(8, (n,), generator=generator)

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from labkit.base.conditions import Condition, check_condition, rows
-from labkit.base.inputs import FUNCTION, GENERATOR, a, insist, takes, whole
+from labkit.base.inputs import a, insist, takes, whole
 from labkit.data.images import to_float
 
 
@@ -21,7 +21,7 @@ class batches(Iterator):  # noqa: N801 - used like a function: `for z, y in batc
     Raises ValueError if the lengths differ, the batch does not fit, or a state to go on from is another stream's.
     """
 
-    @takes(batch_size=whole(), generator=GENERATOR)
+    @takes()
     def __init__(self, data: Tensor, y: Condition, batch_size: int, generator: Generator | None = None) -> None:
         data, y = (torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in (data, y))
         y = torch.tensor(y) if isinstance(y, list) else y
@@ -65,7 +65,7 @@ class draws(Iterator):  # noqa: N801 - used like a function, as `batches` is
     `sample(n, generator=...)` returns `(z, y)`, as `GaussianMixture.sample`, `moons` and `checkerboard` do.
     """
 
-    @takes(sample=FUNCTION, batch_size=whole(1), generator=GENERATOR)
+    @takes(batch_size=whole(1))
     def __init__(self, sample: Callable[..., tuple[Tensor, Tensor]], batch_size: int, generator: Generator) -> None:
         self.sample, self.batch_size, self.generator = sample, batch_size, generator
 

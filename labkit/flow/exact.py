@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from labkit.base.inputs import GENERATOR, LABELS, a, positive, takes, tensor, visible, whole
+from labkit.base.inputs import LABELS, positive, takes, tensor, visible, whole
 from labkit.base.shapes import check_labels, check_times
 from labkit.flow.mixtures import Components, GaussianMixture
 from labkit.flow.paths import SINGULAR, GaussianPath, complete
@@ -27,7 +27,7 @@ class ExactMarginal:
     `guided(exact.velocity, y, w)` works as it does for a network.
     """
 
-    @takes(path=a(GaussianPath), mixture=a(GaussianMixture), labels=LABELS)
+    @takes(labels=LABELS)
     def __init__(self, path: GaussianPath, mixture: GaussianMixture, labels: Tensor | None = None) -> None:
         count = len(mixture.means)
         labels = torch.arange(count) if labels is None else labels
@@ -77,7 +77,7 @@ class ExactMarginal:
         centred = component - (r[:, :, None] * component).sum(1, keepdim=True)
         return (r * (within + centred**2).mean(dim=2)).sum(dim=1)
 
-    @takes(n=whole(1), generator=GENERATOR)
+    @takes(n=whole(1))
     def loss_floor(self, n: int = 100_000, generator: torch.Generator | None = None) -> float:
         """The CFM loss of a perfect conditional model: E tr Cov(v_t | x_t, y) / d, with t uniform on [0, t_max].
 
@@ -141,7 +141,7 @@ class EmpiricalMarginal:
     On the Closed-Form of Flow Matching: Generalization Does Not Arise from Target Stochasticity (2025), proposition 1.
     """
 
-    @takes(path=a(GaussianPath), data=tensor(finite=True), labels=LABELS)
+    @takes(data=tensor(finite=True), labels=LABELS)
     def __init__(self, path: GaussianPath, data: Tensor, labels: Tensor | None = None) -> None:
         if not data.is_floating_point() or data.ndim < 2 or not len(data):
             raise ValueError(f"data must be float of shape (N, ...) with N >= 1; got {data.dtype} {tuple(data.shape)}")

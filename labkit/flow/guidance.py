@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from labkit.base.conditions import Condition, Null, check_condition, joined, length, nothing_like, null_of, own_null
-from labkit.base.inputs import FUNCTION, NULL, a, insist, number, takes, tensor
+from labkit.base.inputs import NULL, a, insist, number, takes, tensor
 from labkit.base.joints import Field, Model
 from labkit.base.shapes import check_same_shape, check_time, expand_t
 from labkit.flow.paths import GaussianPath, complete
@@ -21,13 +21,13 @@ from labkit.flow.paths import GaussianPath, complete
 Rule = Callable[[Tensor, Tensor, float, Tensor, Tensor], Tensor]
 
 
-@takes(model=FUNCTION)
+@takes()
 def conditional(model: Model, y: Condition) -> Field:
     """The field (x, t) -> model(x, t, y) with the condition y fixed."""
     return lambda x, t: check_same_shape("the model's value", model(x, t, y), x)
 
 
-@takes(u_0=tensor(), u_y=tensor(), w=number())
+@takes(u_0=tensor(), u_y=tensor())
 def plain(u_0: Tensor, u_y: Tensor, w: float, x: Tensor, t: Tensor) -> Tensor:
     """(1 - w) u_0 + w u_y. Classifier-Free Diffusion Guidance (2022), eq. 6, there with w' = w - 1."""
     return (1 - w) * check_same_shape("u_0", u_0, u_y) + w * u_y
@@ -67,7 +67,7 @@ def rescaled(phi: float = 0.7) -> Rule:
     return rule
 
 
-@takes(path=a(GaussianPath), eta=number())
+@takes()
 def projected(path: GaussianPath | None = None, eta: float = 0.0) -> Rule:
     """Guidance across the predicted picture: u_y + (w - 1) (d_across + eta d_along), with d = u_y - u_0.
 
@@ -86,7 +86,7 @@ def projected(path: GaussianPath | None = None, eta: float = 0.0) -> Rule:
     return rule
 
 
-@takes(model=FUNCTION, w=number(), null=NULL, rule=FUNCTION, bad=FUNCTION)
+@takes(null=NULL)
 def guided(
     model: Model, y: Condition, w: float, null: Null | None = None, *, rule: Rule = plain, bad: Model | None = None
 ) -> Field:
@@ -121,7 +121,7 @@ def guided(
     return field
 
 
-@takes(model=FUNCTION, classifier=FUNCTION, w=number(), path=a(GaussianPath), t_min=a(Real))
+@takes(t_min=a(Real))
 def classifier_guided(
     model: Model,
     classifier: Callable[[Tensor, Tensor], Tensor],
@@ -160,7 +160,7 @@ def classifier_guided(
     return field
 
 
-@takes(w_prime=number())
+@takes()
 def from_w_prime(w_prime: float) -> float:
     """w = 1 + w', for papers that write guidance as (1 + w') u(x | y) - w' u(x | null): their 0 is our 1."""
     return 1 + w_prime

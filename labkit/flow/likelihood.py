@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from labkit.base.inputs import FUNCTION, GENERATOR, takes, whole
+from labkit.base.inputs import takes, whole
 from labkit.base.joints import Field
 from labkit.base.runtime import randn_like
 from labkit.base.shapes import TIME_TOLERANCE
@@ -13,7 +13,7 @@ from labkit.flow.solvers import check_start, rk4, simulate, slope
 
 
 @torch.inference_mode(False)
-@takes(field=FUNCTION, probes=whole(0), generator=GENERATOR)
+@takes(probes=whole(0))
 def log_likelihood(
     field: Field, x: Tensor, ts: Tensor, *, probes: int = 0, generator: Generator | None = None
 ) -> Tensor:

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from labkit.base.conditions import Condition
-from labkit.base.inputs import FLAG, FUNCTION, GENERATOR, a, described, takes
+from labkit.base.inputs import described, takes
 from labkit.base.joints import Model
 from labkit.base.shapes import check_same_shape, expand_t
 from labkit.flow.paths import GaussianPath
 
 
-@takes(path=a(GaussianPath), generator=GENERATOR)
+@takes()
 def draw_times(path: GaussianPath, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """B stratified uniform times on [0, path.schedule.t_max) in random order, (B,), on the device of z (B, ...)."""
     if not isinstance(z, Tensor) or not z.is_floating_point():
@@ -27,7 +27,7 @@ def draw_times(path: GaussianPath, z: Tensor, generator: torch.Generator | None 
     return t.clamp_max(t_max * (1 - torch.finfo(t.dtype).eps))  # rounding must not reach 1: a score is singular there
 
 
-@takes(model=FUNCTION, path=a(GaussianPath), generator=GENERATOR)
+@takes()
 def cfm_loss(
     model: Model,
     path: GaussianPath,
@@ -50,7 +50,7 @@ def cfm_loss(
     return (_predict(model, x_t, t, y) - v_t).square().mean()
 
 
-@takes(model=FUNCTION, path=a(GaussianPath), generator=GENERATOR)
+@takes()
 def eps_loss(
     model: Model,
     path: GaussianPath,
@@ -70,7 +70,7 @@ def eps_loss(
     return (_predict(model, x_t, t, y) - eps).square().mean()
 
 
-@takes(model=FUNCTION, path=a(GaussianPath), weighted=FLAG, generator=GENERATOR)
+@takes()
 def dsm_loss(
     model: Model,
     path: GaussianPath,

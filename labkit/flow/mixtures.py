@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from labkit.base.inputs import GENERATOR, a, insist, positive, takes, tensor, whole
+from labkit.base.inputs import a, insist, positive, takes, tensor, whole
 
 
 class Components(NamedTuple):
@@ -63,7 +63,7 @@ class GaussianMixture:
         """Dimension d of the space."""
         return self.means.shape[1]
 
-    @takes(n=whole(0), generator=GENERATOR)
+    @takes(n=whole(0))
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Draw `(z, y)`: points (n, d) in the precision of the means, and the components (n,) int64 they come from."""
         y = torch.multinomial(self.weights, n, replacement=True, generator=generator)

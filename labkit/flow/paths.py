@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from labkit.base.conditions import Condition, Null, own_null
-from labkit.base.inputs import FUNCTION, GENERATOR, a, takes, text, visible
+from labkit.base.inputs import takes, text, visible
 from labkit.base.joints import Model
 from labkit.base.runtime import randn_like
 from labkit.base.shapes import check_same_shape, check_times, expand_t
@@ -36,12 +36,12 @@ class PathSample(NamedTuple):
 class GaussianPath:
     """The path x_t = alpha_t z + beta_t eps of a schedule; ValueError unless that runs from noise to data."""
 
-    @takes(schedule=a(Schedule))
+    @takes()
     def __init__(self, schedule: Schedule | None = None) -> None:
         self.schedule = schedule or Linear()
         check_endpoints(self.schedule)
 
-    @takes(generator=GENERATOR)
+    @takes()
     def sample(self, z: Tensor, t: Tensor, eps: Tensor | None = None, generator: Generator | None = None) -> PathSample:
         """x_t ~ p_t(. | z) and its velocity, for data z (B, ...), t (B,) in [0, 1] and eps like z (default: drawn)."""
         check_times(t, z)
@@ -99,7 +99,7 @@ class Prediction:
         return value
 
 
-@takes(path=a(GaussianPath))
+@takes()
 def complete(
     path: GaussianPath,
     x: Tensor,
@@ -140,7 +140,7 @@ class Converted(nn.Module):
         return getattr(complete(self.path, x, t, **{self.given: self.model(x, t, y)}), self.wanted)
 
 
-@takes(model=FUNCTION, path=a(GaussianPath), given=text(*PREDICTIONS), wanted=text(*PREDICTIONS))
+@takes(given=text(*PREDICTIONS), wanted=text(*PREDICTIONS))
 def convert(model: Model, path: GaussianPath, given: str, wanted: str = "velocity") -> Model:
     """The model that gives the prediction `wanted` where `model` gives `given`: one of velocity, score, eps, z.
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Generator, Tensor
 
-from labkit.base.inputs import FLAG, FUNCTION, GENERATOR, captured, positive, takes, visible
+from labkit.base.inputs import captured, positive, takes, visible
 from labkit.base.joints import Field, Step
 from labkit.base.runtime import randn_like
 from labkit.base.shapes import (
@@ -24,13 +24,13 @@ from labkit.base.shapes import (
 )
 
 
-@takes(field=FUNCTION)
+@takes()
 def euler(field: Field) -> Step:
     """x + h u(x, t). Order 1, one evaluation a step."""
     return lambda x, t, s: x + _length(x, t, s) * slope(field, x, t)
 
 
-@takes(field=FUNCTION)
+@takes()
 def heun(field: Field) -> Step:
     """Average of the slopes at both ends, the far one predicted by Euler, which alone makes the step into t=1.
 
@@ -52,7 +52,7 @@ def heun(field: Field) -> Step:
     return step
 
 
-@takes(field=FUNCTION)
+@takes()
 def midpoint(field: Field) -> Step:
     """The slope half-way, predicted by half an Euler step. Order 2, two evaluations a step, none at the far end."""
 
@@ -64,7 +64,7 @@ def midpoint(field: Field) -> Step:
     return step
 
 
-@takes(field=FUNCTION)
+@takes()
 def rk4(field: Field) -> Step:
     """The classical Runge-Kutta method. Order 4, four evaluations a step."""
 
@@ -79,7 +79,7 @@ def rk4(field: Field) -> Step:
     return step
 
 
-@takes(field=FUNCTION)
+@takes()
 def adams_bashforth2(field: Field) -> Step:
     """x + h [(1 + r/2) u_n - (r/2) u_(n-1)], r = h_n / h_(n-1): order 2 for one evaluation a step, by memory.
 
@@ -99,7 +99,7 @@ def adams_bashforth2(field: Field) -> Step:
     return step
 
 
-@takes(drift=FUNCTION, generator=GENERATOR)
+@takes()
 def euler_maruyama(drift: Field, sigma: Sigma, generator: Generator | None = None) -> Step:
     """x + h b(x, t) + sigma_t sqrt(h) xi with fresh xi ~ N(0, I) in every step, for dX = b dt + sigma_t dW.
 
@@ -118,7 +118,7 @@ def euler_maruyama(drift: Field, sigma: Sigma, generator: Generator | None = Non
     return step
 
 
-@takes(velocity=FUNCTION, score=FUNCTION)
+@takes()
 def sde_drift(velocity: Field, score: Field, sigma: Sigma) -> Field:
     """The drift u + sigma_t^2 / 2 * score, which with diffusion sigma_t keeps the flow's marginals, whatever sigma is.
 
@@ -133,7 +133,7 @@ def sde_drift(velocity: Field, score: Field, sigma: Sigma) -> Field:
     return drift
 
 
-@takes(step=FUNCTION, keep=FLAG, gradients=FLAG)
+@takes()
 def simulate(step: Step, x: Tensor, ts: Tensor, keep: bool = False, *, gradients: bool = False) -> Tensor:
     """Carry `x` (B, ...), finite floats, along the grid `ts` (n + 1,), times in [0, 1] that increase or decrease.
 
@@ -159,7 +159,7 @@ def _walked(step: Step, x: Tensor, ts: Tensor, keep: bool) -> Tensor:
     return torch.stack(path) if keep else x
 
 
-@takes(field=FUNCTION, rtol=positive(), atol=positive())
+@takes(rtol=positive(), atol=positive())
 @torch.no_grad()
 def adaptive(field: Field, x: Tensor, ts: Tensor, *, rtol: float = 1e-5, atol: float = 1e-5) -> Tensor:
     """Dormand-Prince 5(4) with step-size control (torchdiffeq's dopri5) from ts[0] to ts[-1]; returns x there.

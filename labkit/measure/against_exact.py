@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from labkit.base.inputs import FLAG, FUNCTION, GENERATOR, a, takes, tensor, whole
+from labkit.base.inputs import takes, tensor, whole
 from labkit.base.joints import Model
 from labkit.base.shapes import check_labels, check_same_shape
 from labkit.flow.exact import ExactMarginal
@@ -22,15 +22,7 @@ class FieldError(NamedTuple):
     overall: float
 
 
-@takes(
-    model=FUNCTION,
-    exact=a(ExactMarginal),
-    truth=FUNCTION,
-    times=whole(1),
-    n=whole(1),
-    with_labels=FLAG,
-    generator=GENERATOR,
-)
+@takes(times=whole(1), n=whole(1))
 @torch.no_grad()
 def field_error(
     model: Model,
@@ -62,7 +54,7 @@ def field_error(
     return FieldError(grid, (error / size).sqrt(), (error.sum() / size.sum()).sqrt().item())
 
 
-@takes(x=tensor("B", "d", finite=True), exact=a(ExactMarginal))
+@takes(x=tensor("B", "d", finite=True))
 def cloud_quality(x: Tensor, y: Tensor, exact: ExactMarginal) -> Quality:
     """Accuracy, spread and `typical` of points x (B, d) at t=1 that were asked to be of the classes y (B,).
 

@@ -9,7 +9,7 @@ from labkit.flow.losses import cfm_loss
 from labkit.flow.paths import GaussianPath
 
 
-@takes(model=a(nn.Module), path=a(GaussianPath), data=a(tuple), limit=whole(1), chunk=whole(1))
+@takes(data=a(tuple), limit=whole(1), chunk=whole(1))
 @torch.no_grad()
 def held_out_loss(
     model: nn.Module, path: GaussianPath, data: Labelled | None = None, *, limit: int | None = None, chunk: int = 1000
@@ -29,7 +29,7 @@ def held_out_loss(
     return total / len(images)
 
 
-@takes(model=a(nn.Module), data=a(tuple), limit=whole(1), chunk=whole(1))
+@takes(data=a(tuple), limit=whole(1), chunk=whole(1))
 @torch.no_grad()
 def count_wrong(model: nn.Module, data: Labelled | None = None, *, limit: int | None = None, chunk: int = 1000) -> int:
     """How many images of `data` a classifier gets wrong; arguments as in `held_out_loss`."""

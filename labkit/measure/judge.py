@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit.base.files import Card
-from labkit.base.inputs import a, described, takes, whole, wholes
+from labkit.base.inputs import described, takes, whole, wholes
 from labkit.base.shapes import check_labels
 from labkit.data.images import Labelled, balanced_subset, mnist32, to_float
 from labkit.data.stream import batches
@@ -40,7 +40,7 @@ class Judge:
     The model's `features(x)` are (B, d), and its `head` makes logits (B, K) of them, as in `ConvNet` and `ResNet`.
     """
 
-    @takes(model=a(nn.Module), real=a(Labelled), chunk=whole(1))
+    @takes(chunk=whole(1))
     def __init__(self, model: nn.Module, real: Labelled, *, card: Card | None = None, chunk: int = 100) -> None:
         self.model = model.eval().requires_grad_(False)
         self.real, self.card, self.chunk = Labelled(real.images, real.labels.cpu()), card, chunk
@@ -53,7 +53,7 @@ class Judge:
         return cls(model, mnist32("test"), card=card)
 
     @classmethod
-    @takes(train=a(Labelled), test=a(Labelled), steps=whole(1), widths=wholes(1), seed=whole())
+    @takes(steps=whole(1), widths=wholes(1))
     def train(
         cls, train: Labelled, test: Labelled, *, steps: int = 600, widths: tuple[int, ...] = (24, 48, 96), seed: int = 0
     ) -> "Judge":
@@ -148,7 +148,7 @@ class Judge:
         return ((seen / true) ** 0.5, sum(ratios) / len(ratios)) if ratios else (None, None)
 
 
-@takes(judge=a(Judge), n=whole(1), seed=whole())
+@takes(n=whole(1))
 def real_quality(judge: Judge, n: int, seed: int = 0) -> Quality:
     """What n real training digits score, the classes balanced: as would a generator that knew them all by heart."""
     return judge.measure(*balanced_subset(mnist32("train"), n, seed))

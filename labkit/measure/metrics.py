@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from labkit.base.inputs import GENERATOR, insist, number, takes, tensor, whole
+from labkit.base.inputs import insist, takes, tensor, whole
 
 ROWS = 512  # of a matrix of distances that are held at a time: 10,000 against 10,000 points then take 40 MB, not 800
 
@@ -40,7 +40,7 @@ class DensityCoverage(NamedTuple):
     coverage: float
 
 
-@takes(successes=whole(), n=whole(), confidence=number())
+@takes()
 def share(successes: int, n: int, confidence: float = 0.95) -> Share:
     """`successes` out of `n`, 0 <= successes <= n >= 1 (or ValueError), with Wilson's interval, which stays in [0, 1].
 
@@ -55,7 +55,7 @@ def share(successes: int, n: int, confidence: float = 0.95) -> Share:
     return Share(value, max(0.0, centre - half), min(1.0, centre + half), n)
 
 
-@takes(projections=whole(1), generator=GENERATOR)
+@takes(projections=whole(1))
 def sliced_w2(x: Tensor, y: Tensor, *, projections: int = 128, generator: torch.Generator | None = None) -> float:
     """Sliced Wasserstein-2 distance of clouds x (n, d) and y (m, d): root mean square of W2 over random directions.
 
@@ -90,7 +90,7 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
     return ((mean_1 - mean_2).square().sum() + cov_1.trace() + cov_2.trace() - 2 * cross).item()
 
 
-@takes(k=whole())
+@takes()
 def density_coverage(real: Tensor, fake: Tensor, k: int = 5, *, radii: Tensor | None = None) -> DensityCoverage:
     """Density and coverage of `fake` (m, d) against `real` (n, d), 1 <= k < n, m (or ValueError).
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit.base.conditions import Condition, Null, check_condition, each, null_of, own_null, rows
-from labkit.base.inputs import FLAG, FUNCTION, NULL, a, insist, number, takes, tensor, whole
+from labkit.base.inputs import NULL, a, insist, takes, tensor, whole
 from labkit.base.joints import Field, Model, Step
 from labkit.base.runtime import autocast, half_precision
 from labkit.flow.guidance import Rule, conditional, guided, plain
@@ -31,19 +31,7 @@ def clipped(x: Tensor) -> Tensor:
     return x.clamp(-1, 1)
 
 
-@takes(
-    model=FUNCTION,
-    noise=tensor(finite=True),
-    w=number(),
-    null=NULL,
-    steps=whole(1),
-    step=FUNCTION,
-    rule=FUNCTION,
-    bad=FUNCTION,
-    decode=FUNCTION,
-    chunk=whole(1),
-    half=FLAG,
-)
+@takes(noise=tensor(finite=True), null=NULL, steps=whole(1), chunk=whole(1))
 @torch.no_grad()
 def draw(
     model: Model,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from labkit.base.conditions import Condition
 from labkit.base.files import read_table
-from labkit.base.inputs import FUNCTION, described, insist, number, takes, text
+from labkit.base.inputs import described, insist, number, takes
 from labkit.base.joints import Model
 from labkit.flow.guidance import limited, projected, rescaled
 from labkit.measure.quality import Quality
@@ -19,7 +19,7 @@ Sample = Callable[[float, Condition], Tensor]  # (w, y) -> x
 Measure = Callable[[Tensor, Condition], Figures]  # (x, y) -> figures
 
 
-@takes(sample=FUNCTION, measure=FUNCTION)
+@takes()
 def sweep(sample: Sample, measure: Measure[Figures], ws: Iterable[float], y: Condition) -> dict[float, Figures]:
     """`{w: measure(sample(w, y), y)}` for every guidance scale; give `sample` the same noise for all of them.
 
@@ -33,7 +33,7 @@ def sweep(sample: Sample, measure: Measure[Figures], ws: Iterable[float], y: Con
     return {float(w): measure(sample(float(w), y), y) for w in ws}
 
 
-@takes(weak=FUNCTION)
+@takes()
 def kinds_of_guidance(weak: Model | None = None) -> dict[str, dict[str, Any]]:
     """Kinds of guidance by name, as keyword arguments of `draw` and `guided`; autoguidance where `weak` is given."""
     rules = {"interval": limited(*INTERVAL), "rescaled": rescaled(), "projected": projected()}
@@ -41,7 +41,7 @@ def kinds_of_guidance(weak: Model | None = None) -> dict[str, dict[str, Any]]:
     return kinds if weak is None else kinds | {"autoguided": {"bad": weak}}
 
 
-@takes(name=text())
+@takes()
 def shipped_curves(name: str) -> tuple[dict[str, dict[float, Quality]], Quality]:
     """The measured quality of the shipped model `name`: `({kind of guidance: {w: Quality}}, real digits at that n)`.
 

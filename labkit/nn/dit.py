@@ -46,7 +46,7 @@ def unpatchify(tokens: Tensor, patch: int, height: int, width: int) -> Tensor:
     return pixel_shuffle(tokens.mT.unflatten(2, (rows, columns)), patch)
 
 
-@takes(rows=whole(1), columns=whole(1), dim=whole())
+@takes(rows=whole(1), columns=whole(1))
 def grid_positions(rows: int, columns: int, dim: int) -> Tensor:
     """Where each token stands, (rows * columns, dim): sin and cos of w_k times its row, then of w_k times its column.
 
@@ -126,16 +126,8 @@ class DiT(nn.Module):
     Raises ValueError for sizes that do not fit, and in `forward` for images, times and labels that do not.
     """
 
-    @takes(
-        channels=whole(1),
-        num_classes=whole(1),
-        image_size=whole(1),
-        patch=whole(1),
-        width=whole(1),
-        depth=whole(1),
-        heads=whole(1),
-        mlp_ratio=whole(1),
-    )
+    @takes(channels=whole(1), num_classes=whole(1), image_size=whole(1), patch=whole(1), width=whole(1), depth=whole(1),
+           heads=whole(1), mlp_ratio=whole(1))  # fmt: skip
     def __init__(
         self,
         channels: int = 1,
@@ -182,7 +174,7 @@ class DiT(nn.Module):
         tokens = modulate(tokens, *self.head_modulation(silu(emb)).chunk(2, dim=1))
         return unpatchify(self.head(tokens), self.patch, *x.shape[2:])  # (B, channels, S, S)
 
-    @takes(block=whole())
+    @takes()
     @torch.no_grad()
     def attention_weights(self, x: Tensor, t: Tensor, y: Tensor | None = None, *, block: int) -> Tensor:
         """softmax(Q K^T / sqrt(d)) of one block, (B, heads, N, N), when the network looks at (x, t, y).

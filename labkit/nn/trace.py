@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from labkit.base.inputs import FUNCTION, a, takes
+from labkit.base.inputs import a, takes
 
 
-@takes(network=a(nn.Module), inputs=a(Tensor))
+@takes(inputs=a(Tensor))
 @torch.no_grad()
 def shape_trace(network: nn.Module, *inputs: Tensor) -> list[tuple[str, tuple[int, ...]]]:
     """Call `network(*inputs)` and list `(name, output shape)` of its parts, in the order in which they ran.
@@ -32,7 +32,7 @@ def shape_trace(network: nn.Module, *inputs: Tensor) -> list[tuple[str, tuple[in
     return trace
 
 
-@takes(network=FUNCTION, inputs=a(Tensor))
+@takes(inputs=a(Tensor))
 @torch.no_grad()
 def flop_count(network: Callable[..., Tensor], *inputs: Tensor) -> int:
     """Floating-point operations of `network(*inputs)` by torch's counter; a multiplication and an addition are two.

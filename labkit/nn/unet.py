@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, scaled_dot_product_attention, silu
 
-from labkit.base.inputs import a, takes, whole, wholes
+from labkit.base.inputs import takes, whole, wholes
 from labkit.base.shapes import check_images, check_time
 from labkit.nn.embeddings import Conditioning
 
@@ -46,7 +46,7 @@ class GroupNorm(nn.GroupNorm):
             return functional.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
 
-@takes(layer=a(nn.Conv2d))
+@takes()
 def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
     """The layer with weights and bias 0: a branch that ends in it starts as x + 0, a network at the loss E|v|^2 / d."""
     nn.init.zeros_(layer.weight)

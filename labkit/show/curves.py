@@ -7,9 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from labkit.base.inputs import a, number, takes
+from labkit.base.inputs import a, takes
 from labkit.measure.quality import Quality
-from labkit.show.figures import AX
 
 Curve = dict[float, Quality]
 
@@ -23,7 +22,7 @@ LOOKS = {
 }
 
 
-@takes(ax=AX, losses=a(list, tuple, np.ndarray), first=number())
+@takes(losses=a(list, tuple, np.ndarray))
 def loss_curve(ax: Axes, losses: Sequence[float], *, first: float | None = None) -> Axes:
     """Draw a training loss on logarithmic axes: every step faint, a running mean (of 50 steps, or fewer) strong.
 
@@ -43,7 +42,7 @@ def loss_curve(ax: Axes, losses: Sequence[float], *, first: float | None = None)
     return ax
 
 
-@takes(ax=AX, curve=a(dict), real=a(Quality), at=number())
+@takes()
 def quality_curve(ax: Axes, curve: Curve, *, real: Quality | None = None, at: float | None = None) -> Axes:
     """Draw what all records hold over w: accuracy with its interval; density and coverage, or typical and spread.
 
@@ -73,7 +72,7 @@ def quality_curve(ax: Axes, curve: Curve, *, real: Quality | None = None, at: fl
     return ax
 
 
-@takes(ax=AX, curve=a(dict), real=a(Quality), label=a(str))
+@takes(label=a(str))
 def tradeoff_curve(ax: Axes, curve: Curve, real: Quality, *, label: str | None = None, name_w: bool = False) -> Axes:
     """Draw quality (density) over diversity (spread): a dot for every w, and beside it w if `name_w`.
 
@@ -91,7 +90,7 @@ def tradeoff_curve(ax: Axes, curve: Curve, real: Quality, *, label: str | None =
     return ax
 
 
-@takes(ax=AX, curve=a(dict), real=a(Quality), label=a(str))
+@takes(label=a(str))
 def frechet_curve(ax: Axes, curve: Curve, real: Quality, *, label: str | None = None) -> Axes:
     """Draw the Frechet distance (ValueError without) over w, on a log axis; dotted: of real samples at the same n."""
     ws = sorted(curve)

@@ -3,13 +3,12 @@
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from labkit.base.inputs import a, takes
-from labkit.show.figures import AX
+from labkit.base.inputs import takes
 
 BLUE, ORANGE, RED, GREEN, GREY, PEACH = "#cfe2f3", "#fce5cd", "#f4cccc", "#d9ead3", "#eeeeee", "#f9cb9c"
 
 
-@takes(ax=AX, trace=a(list))
+@takes()
 def unet_diagram(ax: Axes, trace: list[tuple[str, tuple[int, ...]]]) -> Axes:
     """Draw a `UNet` from the trace of its shapes (`labkit.nn.shape_trace`): down, across and up again.
 
@@ -74,7 +73,7 @@ GENERATORS = {
 }
 
 
-@takes(ax=AX)
+@takes()
 def generators_diagram(ax: Axes) -> Axes:
     """Draw three diffusion transformers, a row each: digits from a class, pictures from text, and video from text.
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import ipywidgets
 
-from labkit.base.inputs import FUNCTION, a, insist, takes
+from labkit.base.inputs import a, insist, takes
 
 NATURAL = {"align_items": "flex-start"}  # a small picture stays small; without it a box stretches what it holds
 WRAPPED = {**NATURAL, "flex_flow": "row wrap"}
@@ -35,7 +35,7 @@ class Dials:
     Its parts, `dials` by name, `images` and `text`, make up its `widget`.
     """
 
-    @takes(draw=FUNCTION, dials=a(dict))
+    @takes()
     def __init__(
         self, draw: Callable[..., Frame], dials: dict[str, Values], *, start: dict[str, float | str] | None = None
     ) -> None:
@@ -63,7 +63,7 @@ class Dials:
         """The values of the dials, in their order."""
         return tuple(dial.value for dial in self.dials.values())
 
-    @takes(setting=a(tuple))
+    @takes()
     def frame(self, setting: tuple) -> Frame:
         """What a setting shows, drawn the first time it is asked for."""
         if setting not in self._drawn:

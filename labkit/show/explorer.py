@@ -30,7 +30,7 @@ MODELS = Kind("a model, or models by name", lambda v: isinstance(v, dict) or FUN
 ENOUGH = "enough"  # steps: as many as `draw` takes by default
 
 
-@takes(sample=FUNCTION, exact=a(ExactMarginal), ws=a(list, tuple), n=whole(1), limit=positive())
+@takes(ws=a(list, tuple), n=whole(1), limit=positive())
 def turn_w(
     sample: Sample, exact: ExactMarginal, *, ws: Sequence[float] = WS, n: int = 500, limit: float | None = None
 ) -> Dials:
@@ -58,15 +58,7 @@ def turn_w(
     return Dials(shown, {"w": ws, "class": list(range(exact.num_classes))}, start={"w": 1.0} if 1.0 in ws else None)
 
 
-@takes(
-    model=MODELS,
-    curves=a(dict),
-    real=a(Quality),
-    steps=wholes(1),
-    seed=whole(),
-    rules=a(dict),
-    shape=wholes(1),
-)
+@takes(model=MODELS, steps=wholes(1), shape=wholes(1))
 def guidance_explorer(
     model: Model | dict[str, Model],
     *,

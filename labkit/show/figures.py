@@ -41,15 +41,7 @@ def tile(images: Tensor, columns: int, *, gap: int = 2) -> np.ndarray:
     return sheet[: len(sheet) - gap, : sheet.shape[1] - gap]
 
 
-@takes(
-    ax=AX,
-    images=IMAGES,
-    columns=whole(1),
-    gap=whole(0),
-    row_labels=NAMES,
-    column_labels=NAMES,
-    title=a(str),
-)
+@takes(images=IMAGES, columns=whole(1), gap=whole(0), row_labels=NAMES, column_labels=NAMES, title=a(str))
 def image_grid(
     ax: Axes,
     images: Tensor,

@@ -26,7 +26,7 @@ def to_png(figure: Figure | np.ndarray, *, scale: int = 1) -> bytes:
     return buffer.getvalue()
 
 
-@takes(figure=a(Figure), alt=a(str))
+@takes(alt=a(str))
 def show(figure: Figure, alt: str) -> None:
     """Display a figure in a notebook with `alt`, the sentence that stands for it where it cannot be seen; close it.
 
@@ -56,7 +56,7 @@ def to_gif(frames: Sequence[bytes], *, seconds: float, colours: int = 32) -> byt
     return buffer.getvalue()
 
 
-@takes(gif=a(bytes), alt=a(str))
+@takes(alt=a(str))
 def show_gif(gif: bytes, alt: str) -> None:
     """Display a GIF in a notebook, with its `alt` sentence."""
     _display(gif, alt)

@@ -12,9 +12,8 @@ from matplotlib.axes import Axes
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from labkit.base.inputs import FLAG, FUNCTION, LABELS, POINTS, a, described, positive, takes, tensor, whole
+from labkit.base.inputs import LABELS, POINTS, a, described, positive, takes, tensor, whole
 from labkit.flow.exact import ExactMarginal
-from labkit.show.figures import AX
 
 LIMIT = 3.0  # half the width of every panel, unless asked otherwise
 CLASS_COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:gray")
@@ -30,7 +29,7 @@ def mesh(limit: float = LIMIT, n: int = 100) -> Tensor:
     return torch.stack((across.reshape(-1), down.reshape(-1)), dim=1)
 
 
-@takes(ax=AX, log_prob=FUNCTION, limit=positive(), cmap=a(str), lines=FLAG, top=positive())
+@takes(limit=positive(), cmap=a(str), top=positive())
 def density(
     ax: Axes, log_prob: Map, *, limit: float = LIMIT, cmap: str = "Greys", lines: bool = False, top: float | None = None
 ) -> Axes:
@@ -46,7 +45,7 @@ def density(
     return frame(ax, limit)
 
 
-@takes(ax=AX, x=POINTS, y=LABELS, limit=positive(), colour=a(str, tuple), size=positive())
+@takes(x=POINTS, y=LABELS, limit=positive(), colour=a(str, tuple), size=positive())
 def cloud(
     ax: Axes, x: Tensor, y: Tensor | None = None, *, limit: float = LIMIT, colour: str = "tab:blue", size: float = 5
 ) -> Axes:
@@ -71,7 +70,7 @@ def reach(*clouds: Tensor, least: float = LIMIT) -> float:
     return max(least, *(1.05 * x.abs().max().item() for x in clouds))
 
 
-@takes(ax=AX, field=FUNCTION, limit=positive(), top=positive(), n=whole(2))
+@takes(limit=positive(), top=positive(), n=whole(2))
 def arrows(ax: Axes, field: Map, *, limit: float = LIMIT, top: float | None = None, n: int = 15) -> Axes:
     """Draw a field: unit arrows for its direction over shades for its size, from 0 to `top` (default: the largest)."""
     sizes = _on_mesh(field, limit, 60).norm(dim=1).reshape(60, 60)
@@ -85,14 +84,7 @@ def arrows(ax: Axes, field: Map, *, limit: float = LIMIT, top: float | None = No
     return frame(ax, limit)
 
 
-@takes(
-    axes=a(list, tuple, np.ndarray),
-    names=a(tuple),
-    learned=FUNCTION,
-    exact=FUNCTION,
-    limit=positive(),
-    log_prob=FUNCTION,
-)
+@takes(axes=a(list, tuple, np.ndarray), limit=positive())
 def triptych(
     axes: Sequence[Axes],
     learned: Map,
@@ -115,7 +107,7 @@ def triptych(
     return axes
 
 
-@takes(ax=AX, way=tensor("n + 1", "B", 2, finite=True), limit=positive(), colour=a(str))
+@takes(way=tensor("n + 1", "B", 2, finite=True), limit=positive(), colour=a(str))
 def routes(ax: Axes, way: Tensor, *, limit: float = LIMIT, colour: str = "0.3") -> Axes:
     """Draw the paths `way` (n + 1, B, 2) that `simulate(..., keep=True)` returns: starts hollow, ends filled."""
     way = way.detach().cpu()
@@ -125,7 +117,7 @@ def routes(ax: Axes, way: Tensor, *, limit: float = LIMIT, colour: str = "0.3") 
     return frame(ax, limit)
 
 
-@takes(ax=AX, x=POINTS, label=whole(0), exact=a(ExactMarginal), limit=positive())
+@takes(x=POINTS, label=whole(0), limit=positive())
 def guided_cloud(ax: Axes, x: Tensor, label: int, exact: ExactMarginal, *, limit: float = LIMIT) -> Axes:
     """Draw points x (B, 2) that were asked to be of class `label`: its density shaded, that of all classes in lines."""
     density(ax, lambda p: exact.log_prob(p, torch.ones(len(p)), torch.full((len(p),), label)), limit=limit)

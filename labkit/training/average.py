@@ -6,7 +6,7 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from labkit.base.inputs import a, number, takes
+from labkit.base.inputs import number, takes
 
 
 class PowerAverage:
@@ -20,11 +20,11 @@ class PowerAverage:
     n = 1, 2, ... The weight of the mean is a number of Python's, so no device has to be waited for.
     """
 
-    @takes(model=a(nn.Module), gamma=number(0))
+    @takes(gamma=number(0))
     def __init__(self, model: nn.Module, gamma: float = 9.0) -> None:
         self.module, self.gamma, self.n = deepcopy(model), gamma, 0
 
-    @takes(model=a(nn.Module))
+    @takes()
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         self.n += 1

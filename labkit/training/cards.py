@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from labkit.base.files import Card
-from labkit.base.inputs import a, takes
+from labkit.base.inputs import takes
 from labkit.flow.paths import GaussianPath
 from labkit.flow.schedules import Cosine, Linear, SquareRoot
 from labkit.nn.convnet import ConvNet, ResNet
@@ -96,7 +96,7 @@ def network_of(card: Card) -> Network:
     return _read(Network, card.details["model"], card)
 
 
-@takes(card=a(Card))
+@takes()
 def images_seen(card: Card) -> int:
     """How many images a model was trained on, a repeated one counted again, over all the trainings on its card."""
     seen, trained = 0, Details.of(card).trained

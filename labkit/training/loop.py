@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from labkit.base.conditions import Condition
-from labkit.base.inputs import FILE, FLAG, FUNCTION, a, described, number, positive, takes, whole
+from labkit.base.inputs import described, number, positive, takes, whole
 from labkit.base.runtime import PRECISIONS, autocast, half_precision
 from labkit.training.average import PowerAverage
 from labkit.training.checkpoint import Checkpoint, RandomState, owned, read_checkpoint
@@ -59,21 +59,8 @@ class History:
         self.losses, self.seconds, self.precision = list(state["losses"]), state["seconds"], state["precision"]
 
 
-@takes(
-    model=a(nn.Module),
-    loss_fn=FUNCTION,
-    steps=whole(1),
-    lr=positive(),
-    warmup=whole(1),
-    weight_decay=number(0),
-    clip=positive(),
-    ema_gamma=positive(),
-    checkpoint=FILE,
-    resume=FILE,
-    checkpoint_seconds=number(0),
-    graph=FLAG,
-    progress=FLAG,
-)
+@takes(steps=whole(1), lr=positive(), warmup=whole(1), weight_decay=number(0), clip=positive(), ema_gamma=positive(),
+       checkpoint_seconds=number(0))  # fmt: skip
 def fit(
     model: nn.Module,
     loss_fn: LossFn,
@@ -231,7 +218,7 @@ def _read(rows: list[Tensor], history: History, scaled: bool) -> None:
         history.losses.append(loss)
 
 
-@takes(seconds=positive(), train=FUNCTION, share=positive(1), few=whole(1))
+@takes(seconds=positive(), share=positive(1), few=whole(1))
 def steps_within(seconds: float, train: Callable[[int], History], share: float = 0.05, few: int = 2) -> int:
     """How many steps of `train(steps)`, which trains afresh every time, fit into `seconds`; at least 1.
 

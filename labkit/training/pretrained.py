@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from labkit.base.files import FOLDER, Card, read_weights, write_weights
-from labkit.base.inputs import DEVICE, FLAG, a, takes, text
+from labkit.base.inputs import takes
 from labkit.flow.paths import convert
 from labkit.training.cards import network_of
 
@@ -30,7 +30,7 @@ def load_pretrained(name: str, device: torch.device | str | None = None) -> tupl
     return convert(network, made.gaussian_path(), made.predicts, "velocity").eval(), card
 
 
-@takes(name=text(), device=DEVICE)
+@takes()
 def load_network(name: str, device: torch.device | str | None = None) -> tuple[nn.Module, Card]:
     """`load_pretrained`, but the network as it was trained, which may predict something else than the velocity."""
     if name not in names():
@@ -44,7 +44,7 @@ def load_network(name: str, device: torch.device | str | None = None) -> tuple[n
     return network.to(device).eval().requires_grad_(False), card
 
 
-@takes(name=text(), network=a(nn.Module), card=a(Card), replace=FLAG)
+@takes()
 def save_pretrained(name: str, network: nn.Module, card: Card, *, replace: bool = False) -> Card:
     """Write a network's weights and card into the assets; over others of that name only to `replace` them.
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
 from labkit.base.conditions import Condition, drop_condition, null_of
-from labkit.base.inputs import a, number, takes, text
+from labkit.base.inputs import number, takes, text
 from labkit.flow.losses import cfm_loss, dsm_loss, eps_loss
 from labkit.flow.paths import GaussianPath
 from labkit.training.cards import Network
@@ -34,7 +34,7 @@ class Recipe:
         return flow_loss(self.network.gaussian_path(), self.drop or 0.0, self.network.predicts)
 
 
-@takes(path=a(GaussianPath), drop=number(0, 1), predicts=text(*LOSSES))
+@takes(drop=number(0, 1), predicts=text(*LOSSES))
 def flow_loss(path: GaussianPath | None = None, drop: float = 0.1, predicts: str = "velocity") -> LossFn:
     """The loss of a model that predicts velocity, eps or score (else ValueError) on `path` (default: the linear one).
 

@@ -214,7 +214,7 @@ LINEAR, KNOWN = GaussianPath(), EmpiricalMarginal(GaussianPath(), X, Y)
     ("call", "words"),
     [
         (lambda: ExactMarginal(LINEAR, MIXTURE, Y[:2]), r"labels must be int64 of shape \(3,\).*\(2,\)"),
-        (lambda: ExactMarginal(LINEAR, MIXTURE, torch.ones(3)), r"labels must be a int64 tensor.*float32"),
+        (lambda: ExactMarginal(LINEAR, MIXTURE, torch.ones(3)), r"labels must be an int64 tensor.*float32"),
         (lambda: ExactMarginal(LINEAR, MIXTURE, 2 * LABELS), r"labels must use every class.*; got \[0, 2\]"),
         (lambda: marginal().score(X[:, :1], T), r"x must be .* of shape \(B, 2\); got .*\(4, 1\)"),
         (lambda: marginal().log_prob(X, T, Y + 3), r"y must hold labels in 0\.\.2; got values from 3 to 3"),

@@ -15,6 +15,7 @@ from labkit.flow.exact import ExactMarginal
 from labkit.flow.guidance import limited
 from labkit.flow.mixtures import petals
 from labkit.flow.paths import GaussianPath
+from labkit.measure.judge import Judge
 from labkit.measure.metrics import Share
 from labkit.measure.quality import Quality
 from labkit.measure.samples import draw
@@ -147,8 +148,11 @@ class Shades(nn.Module):
         return shade[:, None, None, None].expand_as(x) + self.anchor
 
 
-class Reader:
-    """Stands for a judge: says that 40 of 50 are right. Fifty digits tell no more, so nothing else is asked."""
+class Reader(Judge):
+    """A judge that says that 40 of 50 are right. Fifty digits tell no more, so nothing else is asked."""
+
+    def __init__(self):
+        pass
 
     def accuracy(self, x, y):
         assert len(x) == len(y) == 50
