@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from labkit.base.inputs import NULL, described, number, takes
+from labkit.base.inputs import NULL, number, takes
 from labkit.base.shapes import check_labels
 
 Condition = Tensor | tuple["Condition", ...]
@@ -34,7 +34,10 @@ def nothing_like(y: Condition, null: Null) -> Condition:
     """`null` once for every row of y, in the type of y and on its device."""
 
     def filled(part: Tensor, none: int | Tensor) -> Tensor:  # a number is not copied to a device: that would wait
-        return none.to(part).expand_as(part) if isinstance(none, Tensor) else torch.full_like(part, none)
+        if isinstance(none, Tensor):
+            return none.to(part).expand_as(part)
+        check_labels(part, len(part))
+        return torch.full_like(part, none)
 
     return each(filled, y, null)
 
@@ -44,13 +47,12 @@ def joined(first: Condition, second: Condition) -> Condition:
     return each(lambda a, b: torch.cat((a, b)), first, second)
 
 
-@takes(p=number(0, 1))
+@takes(p=number(0, 1), null=NULL)
 def drop_condition(y: Condition, p: float, null: Null, generator: torch.Generator | None = None) -> Condition:
     """A copy of y in which each row, whole, is replaced by `null` with probability p, independently.
 
     Classifier-Free Diffusion Guidance (2022), algorithm 1. Raises ValueError unless 0 <= p <= 1.
     """
-    check_condition(y, length(y), null)
     first = _parts(y)[0]
     on = first.device if generator is None else generator.device
     dropped = (torch.rand(len(first), generator=generator, device=on) < p).to(first.device)
@@ -100,8 +102,6 @@ def check_condition(y: Condition, n: int, null: Null | None = None) -> None:
     for part in _parts(y):
         if len(part) != n:
             raise ValueError(f"y must have {n} rows, one per sample; got shape {tuple(part.shape)}")
-    if null is not None and not isinstance(null, int | Tensor | tuple):
-        raise TypeError(f"null must be a number, a tensor, or a tuple of such; got {described(null)}")
     if isinstance(null, int):
         check_labels(y, n, largest=null)
     elif isinstance(null, Tensor) and y.shape[1:] != null.shape:

@@ -47,10 +47,11 @@ def takes(**kinds: Kind) -> Callable[[Callable[P, R]], Callable[P, R]]:
         @wraps(function)
         def _tried(*args: P.args, **kwargs: P.kwargs) -> R:
             named = places + places[-1:] * (len(args) - len(places)) if starred else places
-            for name, value in (*zip(named, args, strict=False), *kwargs.items()):
-                kind = tried.get(name)
-                if kind and not (kind.is_one(value) and kind.fits(value)) and not (value is None and name in optional):
-                    insist(name, value, kind)
+            for given in (zip(named, args, strict=False), kwargs.items()):
+                for name, value in given:
+                    kind = tried.get(name)
+                    if kind and not (value is None and name in optional):
+                        insist(name, value, kind)
             return function(*args, **kwargs)
 
         return _tried
@@ -75,9 +76,9 @@ def annotated(annotation: object) -> Kind | None:
 
 def insist(name: str, value: object, kind: Kind) -> None:
     """Raise TypeError or ValueError, with a sentence about `name`, unless the value is of that kind and fits."""
-    for right, error in ((kind.is_one, TypeError), (kind.fits, ValueError)):
-        if not right(value):
-            raise error(f"{name} must be {kind.expected}; got {described(value)}")
+    right = kind.is_one(value)
+    if not (right and kind.fits(value)):
+        raise (ValueError if right else TypeError)(f"{name} must be {kind.expected}; got {described(value)}")
 
 
 def whole(low: int | None = None, high: int | None = None) -> Kind:
@@ -183,6 +184,6 @@ def _range(low: float | None, high: float | None) -> str:
 
 FLAG = Kind("True or False", lambda v: isinstance(v, bool | np.bool_))
 FUNCTION = Kind("a function, or an object that can be called", lambda v: callable(v) and not isinstance(v, type))
-NULL = a(int, Tensor, tuple)  # a condition's "nothing given"
+NULL = a(int, Tensor, tuple)._replace(fits=lambda v: not isinstance(v, int) or v >= 0)  # "nothing given"
 LABELS = tensor("N", dtype=torch.int64)
 POINTS = tensor("B", 2, finite=True)

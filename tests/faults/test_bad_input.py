@@ -39,6 +39,7 @@ ACCEPTED = {  # "function argument: what is wrong" -> why it may be
         "comes out as NaN, and is refused where samples are measured, drawn or trained with"
     ),
     r"base\.each ys: .*": "conditions of any kind",
+    r"base\.drop_condition y: (negative|large)": "the network that is told them looks at the values of labels",
     r"flow\.conditional y: None": "a model that is told nothing",
     r"flow\.plain [xt]: .*": "a rule may ignore where and when it is asked, and this one does",
     r".*(\bw|eta|seed|first|at|spacing|amount): negative": "any number is legal",
