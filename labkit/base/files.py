@@ -51,22 +51,23 @@ def asset(name: str) -> Path:
     return path
 
 
-def card_path(path: Path) -> Path:
+def card_path(path: Path | str) -> Path:
     """Where the card of the file at `path` lies."""
-    return path.with_name(path.name + ".json")
+    return Path(f"{path}.json")
 
 
-def read_card(path: Path) -> Card:
+def read_card(path: Path | str) -> Card:
     """The card of the file at `path`, after comparing the two."""
+    path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path} is missing")
     if not card_path(path).is_file():
         raise ValueError(f"{path.name} has no card: {card_path(path)} is missing")
     try:
         card = Card(**json.loads(card_path(path).read_text(encoding="utf-8")))
-    except (TypeError, json.JSONDecodeError) as error:
+    except (TypeError, ValueError) as error:  # of another encoding, no JSON, or with other entries
         raise ValueError(f"{card_path(path)} is no card: {error}") from error
-    found, noted = _sha256(path), card.sha256
+    found, noted = _sha256(path), str(card.sha256)
     if found != noted:
         raise ValueError(
             f"{path.name} is damaged or not the file its card describes: its sha256 begins {found[:12]}, "
@@ -75,38 +76,39 @@ def read_card(path: Path) -> Card:
     return card
 
 
-def write_card(path: Path, card: Card) -> Card:
-    """Write the card of the finished file at `path`, filling in its sha256, and return the card."""
-    card = replace(card, sha256=_sha256(path))
+def write_card(path: Path | str, card: Card, written: Path | None = None) -> Card:
+    """Write the card of the file at `path`, or `written` for that place, with its sha256, and return the card."""
+    card = replace(card, sha256=_sha256(written or path))
     with atomic_write(card_path(path)) as temporary:
         temporary.write_text(json.dumps(asdict(card), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return card
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], Card]:
+def read_weights(path: Path | str) -> tuple[dict[str, Tensor], Card]:
     """A safetensors file and its card: `(state_dict on the CPU, card)`. ValueError if it is no safetensors file."""
     card = read_card(path)
     try:
         return safetensors.torch.load_file(path), card
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path.name} is no safetensors file: {error}") from error
+        raise ValueError(f"{Path(path).name} is no safetensors file: {error}") from error
 
 
-def write_weights(path: Path, state_dict: dict[str, Tensor], card: Card) -> Card:
+def write_weights(path: Path | str, state_dict: dict[str, Tensor], card: Card) -> Card:
     """Write a state dict as safetensors, then its card, and return the card with the sha256 filled in."""
     plain = {name: value.detach().cpu().contiguous() for name, value in state_dict.items()}
     with atomic_write(path) as temporary:
         safetensors.torch.save_file(plain, temporary)
-    return write_card(path, card)
+        return write_card(path, card, temporary)
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on leaving without an error it replaces `path` in one step.
 
     Close whatever you opened there before leaving: Windows refuses to replace an open file. What processes that were
     killed have left there goes.
     """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     for old in path.parent.glob(f".{glob.escape(path.name)}.*.*.tmp"):
         process = old.name.split(".")[-3]
@@ -141,15 +143,16 @@ def read_table(name: str) -> tuple[list[dict[str, Any]], Card]:
     return rows, read_card(path)
 
 
-def write_table(path: Path, rows: list[dict[str, Any]], card: Card) -> Card:
+def write_table(path: Path | str, rows: list[dict[str, Any]], card: Card) -> Card:
     """Write at least one row, all with the same keys, as CSV with its card; floats keep six significant digits."""
     if not rows or any(row.keys() != rows[0].keys() for row in rows):
         raise ValueError("rows must be at least one dict, and all must have the same keys")
-    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    return write_card(path, card)
+    with atomic_write(path) as temporary:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+        return write_card(path, card, temporary)
 
 
 def provenance(on: torch.device) -> dict[str, str]:
@@ -165,8 +168,8 @@ def provenance(on: torch.device) -> dict[str, str]:
     return {"started": time.strftime("%Y-%m-%d"), "machine": machine(on), "revision": revision}
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _sha256(path: Path | str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _number(text: str) -> int | float | str:

@@ -23,18 +23,22 @@ def device() -> torch.device:
 
     ValueError if that is no device or one that is not present.
     """
-    wanted = os.environ.get("LABKIT_DEVICE", "")
-    if not wanted:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if wanted := os.environ.get("LABKIT_DEVICE", ""):
+        return present(wanted, "LABKIT_DEVICE")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def present(wanted: str | torch.device, name: str = "device") -> torch.device:
+    """The device that is `wanted`; ValueError, about `name`, if that is none or this machine has no such device."""
     try:
         chosen = torch.device(wanted)
     except RuntimeError as error:
-        raise ValueError(f"LABKIT_DEVICE must be cpu, cuda, cuda:N or mps; got {wanted!r}") from error
+        raise ValueError(f"{name} must be cpu, cuda, cuda:N or mps; got {wanted!r}") from error
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (chosen.index or 0) >= count.get(chosen.type, 0):
-        raise ValueError(f"LABKIT_DEVICE is {wanted!r}, but this machine has no such device that torch can use")
+        raise ValueError(f"{name} is {str(wanted)!r}, but this machine has no such device that torch can use")
     return chosen
 
 
@@ -130,4 +134,4 @@ def randn_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
 @takes(shape=whole(0))
 def seeded_noise(*shape: int, seed: int = 0) -> Tensor:
     """Standard normal noise of a shape such as (B, 1, 32, 32), the same for a seed on every machine; on the CPU."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(int(seed)))

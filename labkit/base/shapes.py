@@ -58,13 +58,27 @@ def check_labels(y: Tensor, n: int, largest: int | None = None) -> None:
 
 
 def check_images(x: Tensor, channels: int, weight: Tensor | None = None) -> None:
-    """Raise unless `x` is floating-point with shape (B, channels, H, W), in the dtype of the `weight`s."""
+    """Raise unless `x` is floating-point with shape (B, channels, H, W), in the dtype of the `weight`."""
+    check_dtype(x, x if weight is None else weight)
+    if x.ndim != 4 or x.shape[1] != channels or 0 in x.shape:
+        empty = ", none of them 0" * (0 in x.shape)
+        raise ValueError(f"x must have shape (B, {channels}, H, W){empty}; got {tuple(x.shape)}")
+
+
+def check_dtype(x: Tensor, weight: Tensor) -> None:
+    """Raise TypeError unless `x` is floating-point, in the dtype of the `weight` that it meets or of autocast."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise TypeError(f"x must be a floating-point tensor; got {described(x)}")
-    if weight is not None and x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+    met = torch.is_autocast_enabled(x.device.type) and torch.float64 not in (x.dtype, weight.dtype)
+    if x.dtype != weight.dtype and not met:
         raise TypeError(f"x must be of {weight.dtype}, as the weights are; got {x.dtype}")
-    if x.ndim != 4 or x.shape[1] != channels:
-        raise ValueError(f"x must have shape (B, {channels}, H, W); got {tuple(x.shape)}")
+
+
+def check_black(name: str, x: Tensor) -> None:
+    """Raise ValueError for images without a value below 0, where black is -1: they come from [0, 1] or from 0..255."""
+    if x.numel() and x.min() >= 0 and x.max() > 0:
+        came = f"from {x.min().item():.4g} to {x.max().item():.4g}"
+        raise ValueError(f"{name} holds images {came}, but black is -1 here: see `labelled` and its value_range")
 
 
 def check_sigma(sigma: Sigma) -> None:

@@ -6,6 +6,7 @@ Images are kept as uint8, on whatever device they are used on, and become float3
 import os
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -34,8 +35,12 @@ def mnist32(split: str) -> Labelled:
     They ship with the package (CC BY-SA 3.0, Yann LeCun and Corinna Cortes; see the card `mnist.npz.json`).
     Raises ValueError for another split or a damaged file.
     """
-    with np.load(asset("mnist.npz")) as arrays:
-        return labelled(arrays[f"{split}_images"], arrays[f"{split}_labels"], multiple=32)
+    try:
+        with np.load(asset("mnist.npz")) as arrays:
+            images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+    except (BadZipFile, KeyError) as error:
+        raise ValueError(f"mnist.npz does not hold what its card says: {error}") from error
+    return labelled(images, labels, multiple=32)
 
 
 @takes(split=text("train", "test"))

@@ -22,11 +22,12 @@ class batches(Iterator):  # noqa: N801 - used like a function: `for z, y in batc
     """
 
     @takes()
-    def __init__(self, data: Tensor, y: Condition, batch_size: int, generator: Generator | None = None) -> None:
+    def __init__(self, data: Tensor, y: Condition | None, batch_size: int, generator: Generator | None = None) -> None:
         data, y = (torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in (data, y))
         y = torch.tensor(y) if isinstance(y, list) else y
         insist("data", data, a(Tensor))
-        check_condition(y, len(data))
+        if y is not None:
+            check_condition(y, len(data))
         if not 1 <= batch_size <= len(data):
             raise ValueError(f"batch_size must lie in 1..{len(data)}, the number of samples; got {batch_size}")
         self.data, self.y, self.batch_size = data, y, batch_size
@@ -38,12 +39,12 @@ class batches(Iterator):  # noqa: N801 - used like a function: `for z, y in batc
         order = torch.randperm(len(self.data), generator=self.generator)
         self._order, self._place = order.to(self.data.device), 0
 
-    def __next__(self) -> tuple[Tensor, Condition]:
+    def __next__(self) -> tuple[Tensor, Condition | None]:
         if self._place + self.batch_size > len(self.data):
             self._shuffle()
         chosen = self._order[self._place : self._place + self.batch_size]
         self._place += self.batch_size
-        return to_float(self.data[chosen]), rows(self.y, chosen)
+        return to_float(self.data[chosen]), None if self.y is None else rows(self.y, chosen)
 
     def state_dict(self) -> dict:
         here = {"length": len(self.data), "batch_size": self.batch_size, "place": self._place}

@@ -19,7 +19,8 @@ def draw_times(path: GaussianPath, z: Tensor, generator: torch.Generator | None 
     """B stratified uniform times on [0, path.schedule.t_max) in random order, (B,), on the device of z (B, ...)."""
     if not isinstance(z, Tensor) or not z.is_floating_point():
         raise TypeError(f"z must be floating-point data, as `to_float` makes of images; got {described(z)}")
-    n = len(z)
+    if not (n := len(z)):
+        raise ValueError(f"z must hold a sample at least; got shape {tuple(z.shape)}")
     on = z.device if generator is None else generator.device
     u = torch.rand(n, generator=generator, device=on) + torch.randperm(n, generator=generator, device=on)
     t_max = path.schedule.t_max

@@ -6,12 +6,13 @@ adams_bashforth2 1. Only rk4 asks a field at t=1.
 Formulas, with h = s - t: Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I (1993), II.1 and III.1.
 """
 
+import inspect
 from itertools import pairwise
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
-from labkit.base.inputs import captured, positive, takes, visible
+from labkit.base.inputs import Kind, captured, positive, takes, visible
 from labkit.base.joints import Field, Step
 from labkit.base.runtime import randn_like
 from labkit.base.shapes import (
@@ -133,7 +134,21 @@ def sde_drift(velocity: Field, score: Field, sigma: Sigma) -> Field:
     return drift
 
 
-@takes()
+def _may_be_step(value: object) -> bool:
+    """Whether it takes (x, t, s): a field takes two, and a model a condition in the third place, None by default."""
+    if not callable(value) or isinstance(value, type | nn.Module):
+        return False
+    try:
+        third = list(inspect.signature(value).parameters.values())[2:3]
+        inspect.signature(value).bind(0, 0, 0)
+    except TypeError:
+        return False
+    except ValueError:  # a function of C, which does not tell
+        return True
+    return not third or third[0].default is not None
+
+
+@takes(step=Kind("a step (x, t, s) -> x, as heun(field) makes one of a field", _may_be_step))
 def simulate(step: Step, x: Tensor, ts: Tensor, keep: bool = False, *, gradients: bool = False) -> Tensor:
     """Carry `x` (B, ...), finite floats, along the grid `ts` (n + 1,), times in [0, 1] that increase or decrease.
 
@@ -148,11 +163,7 @@ def simulate(step: Step, x: Tensor, ts: Tensor, keep: bool = False, *, gradients
 def _walked(step: Step, x: Tensor, ts: Tensor, keep: bool) -> Tensor:
     path = [x]
     for t, s in pairwise(ts):
-        try:
-            x = step(x, t.expand(len(x)), s.expand(len(x)))
-        except TypeError as error:
-            error.add_note("simulate called a step (x, t, s) -> x. If it was a field, heun(field) makes a step of it.")
-            raise
+        x = step(x, t.expand(len(x)), s.expand(len(x)))
         check_same_shape("the step's value", x, path[0])
         if keep:
             path.append(x)

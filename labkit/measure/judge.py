@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from labkit.base.files import Card
 from labkit.base.inputs import described, takes, whole, wholes
-from labkit.base.shapes import check_labels
+from labkit.base.shapes import check_black, check_labels
 from labkit.data.images import Labelled, balanced_subset, mnist32, to_float
 from labkit.data.stream import batches
 from labkit.measure.metrics import Share, density_coverage, frechet_distance, neighbour_radii, share, vendi_score
@@ -79,6 +79,8 @@ class Judge:
         """One pass of the network over images x (B, C, H, W). Raises ValueError if some are not finite."""
         if not isinstance(x, Tensor) or x.is_complex() or x.ndim != 4 or not x.isfinite().all():
             raise ValueError(f"x must be finite images (B, C, H, W); got {described(x)}")
+        if x.is_floating_point():
+            check_black("x", x)
         on = next(self.model.parameters()).device
         features = [self.model.features(to_float(part.to(on))) for part in x.split(self.chunk)]
         shown = [self.model.head(part).argmax(dim=1).cpu() for part in features]

@@ -66,6 +66,8 @@ def draw(
     """
     if steps is None:
         steps = enough_steps(w, other=rule is not plain or bad is not None)
+    if not len(noise):
+        raise ValueError(f"noise must be of a sample at least; got shape {tuple(noise.shape)}")
     if y is None:
         if w != 1:
             raise ValueError(f"w must be 1 where nothing is told (y=None): there is nothing to guide by; got {w}")

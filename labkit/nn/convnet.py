@@ -34,7 +34,7 @@ class ConvNet(nn.Module):
         dropout: float = 0.3,
     ) -> None:
         super().__init__()
-        self.channels, self.num_classes, self.null = channels, num_classes, None
+        self.channels, self.num_classes, self.size, self.null = channels, num_classes, size, None
         stages = []
         for before, width in zip((channels, *widths), widths, strict=False):
             stages += [conv_norm(before, width), nn.ReLU(), conv_norm(width, width), nn.ReLU(), nn.MaxPool2d(2)]
@@ -45,7 +45,9 @@ class ConvNet(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """The penultimate layer, (B, dim), none below 0."""
-        check_images(x, self.channels)
+        check_images(x, self.channels, self.head[1].weight)
+        if x.shape[2:] != (self.size, self.size):
+            raise ValueError(f"x must be images of {self.size} by {self.size} pixels; got {tuple(x.shape)}")
         return self.hidden(self.stages(x))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,7 +74,7 @@ class ResNet(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """The penultimate layer, (B, widths[-1]), none below 0."""
-        check_images(x, self.channels)
+        check_images(x, self.channels, self.head.weight)
         h = self.stem(x)
         for depth, block in enumerate(self.blocks):
             if depth:

@@ -141,10 +141,6 @@ class DiT(nn.Module):
         mlp_ratio: int = 4,
     ) -> None:
         super().__init__()
-        sizes = {"channels": channels, "image_size": image_size, "patch": patch, "width": width}
-        for name, value in (sizes | {"depth": depth, "heads": heads, "mlp_ratio": mlp_ratio}).items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1; got {value}")
         if width % heads:
             raise ValueError(f"heads must divide width; got width={width} and heads={heads}")
         self.channels, self.image_size, self.patch = channels, image_size, patch

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit.base.inputs import takes, whole
-from labkit.base.shapes import check_time
+from labkit.base.shapes import check_dtype, check_time
 from labkit.nn.embeddings import Conditioning
 
 
@@ -27,6 +27,7 @@ class MLP(nn.Module):
         self.body = nn.Sequential(*layers, nn.Linear(width, dim))
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        check_dtype(x, self.body[-1].weight)
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ValueError(f"x must have shape (B, {self.dim}); got {tuple(x.shape)}")
         check_time(t, x)

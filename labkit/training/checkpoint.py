@@ -30,6 +30,8 @@ class Checkpoint:
         """Load what `read_checkpoint` read from `path`: all parts or, with a ValueError that says why, none."""
         if state["settings"] != self.settings:
             raise ValueError(f"{path} is from another training: it has {state['settings']}, this one {self.settings}")
+        if not all(weight.isfinite().all() for weight in state["parts"].get("model", {}).values()):
+            raise ValueError(f"{path} holds weights that are inf or NaN")
         if missing := self.parts.keys() - state["parts"].keys():
             raise ValueError(f"{path} is from another training: it has no {', '.join(sorted(missing))}")
         before = {name: deepcopy(part.state_dict()) for name, part in self.parts.items()}

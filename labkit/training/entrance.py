@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from labkit.base.conditions import Condition, check_condition, each
 from labkit.base.files import atomic_write
 from labkit.base.inputs import described
+from labkit.base.shapes import check_black
 
 Stream = Iterable[tuple[Tensor, Condition]]
 
@@ -23,8 +24,7 @@ def checked(stream: Stream, model: nn.Module, on: torch.device, done: int) -> It
             _check_data(z, on)
             _check_told(model, y, len(z))
             if hasattr(stream, "data") and hasattr(stream, "y"):
-                _check_told(model, stream.y, len(stream.data))
-                _check_counted(model, stream.y)
+                _check_all(model, stream.data, stream.y)
         yield z, y
         done += 1
     raise ValueError(f"the stream ended after {done} steps; it must last for all of them")
@@ -46,13 +46,14 @@ def _check_data(z: Tensor, on: torch.device) -> None:
     if not isinstance(z, Tensor) or not z.is_floating_point():
         came = z.dtype if isinstance(z, Tensor) else described(z)
         raise TypeError(f"z must be floating-point; the stream yields {came}. `to_float` converts uint8 images")
+    if z.is_inference():
+        raise ValueError("z was made under torch.inference_mode, and cannot be trained with: make it outside")
     if not z.isfinite().all():
         raise ValueError("z must be finite; the first batch of the stream has NaN or infinity in it")
     if z.device.type != on.type:
         raise ValueError(f"z must be on the model's device, {on}; the stream yields it on {z.device}")
-    if z.ndim == 4 and z.shape[1] in (1, 3) and z.min() >= 0 and z.max() > 0:
-        came = f"{z.min().item():.4g} to {z.max().item():.4g}"
-        raise ValueError(f"z holds images from {came}, but black is -1 here: see `labelled` and its value_range")
+    if z.ndim == 4 and z.shape[1] in (1, 3):
+        check_black("z", z)
 
 
 def _check_told(model: nn.Module, y: Condition | None, n: int) -> None:
@@ -60,8 +61,11 @@ def _check_told(model: nn.Module, y: Condition | None, n: int) -> None:
         check_condition(each(lambda part: part.cpu() if part.ndim == 1 else part, y), n, _largest(model))
 
 
-def _check_counted(model: nn.Module, y: Condition) -> None:
-    """Refuse the labels of all data that run from 1 to K: class K would be trained as the null label."""
+def _check_all(model: nn.Module, data: Tensor, y: Condition | None) -> None:
+    """Refuse NaN anywhere in the data, and labels that run from 1 to K: class K would be trained as the null label."""
+    if data.is_floating_point() and not data.isfinite().all():
+        raise ValueError("the data must be finite; there are NaN or infinity in them")
+    _check_told(model, y, len(data))
     null = getattr(model, "null", None)
     if isinstance(y, Tensor) and y.ndim == 1 and isinstance(null, int) and y.min() >= 1 and y.max() == null:
         raise ValueError(f"y holds labels from {y.min()} to {null}, but {null} means `none given` here: count from 0")

@@ -61,6 +61,8 @@ class History:
 
 @takes(steps=whole(1), lr=positive(), warmup=whole(1), weight_decay=number(0), clip=positive(), ema_gamma=positive(),
        checkpoint_seconds=number(0))  # fmt: skip
+@torch.inference_mode(False)
+@torch.enable_grad()
 def fit(
     model: nn.Module,
     loss_fn: LossFn,
@@ -92,6 +94,7 @@ def fit(
         clip: largest norm of the gradient; ema_gamma: see `PowerAverage`.
         checkpoint: file that is replaced at the end, and every `checkpoint_seconds` (looked at after each 50 steps).
         resume: a checkpoint of the same training to continue from; on the CPU the result equals an uninterrupted run.
+            The file of `checkpoint` need not be there yet: then the training begins.
         graph: on a CUDA device that trains in bfloat16 or float32, record the step once and replay it (`Replayed`):
             several times as fast for small networks. `loss_fn` must then do the same device work at every step.
     Raises ValueError or TypeError for arguments, conditions, first batch or checkpoint that do not fit; RuntimeError
@@ -112,8 +115,11 @@ def fit(
         check_writable(checkpoint := Path(checkpoint).expanduser())
     if (checkpoint or resume) and not (hasattr(stream, "state_dict") and hasattr(stream, "load_state_dict")):
         raise ValueError("stream must have state_dict and load_state_dict to be resumed, as batches and draws have")
-    state = None if resume is None else read_checkpoint(Path(resume))
+    resume = None if resume is None else Path(resume).expanduser()
+    afresh = resume is None or (resume == checkpoint and not resume.exists())
+    state = None if afresh else read_checkpoint(resume)
     half = _prepare(model, on, state)
+    bare = getattr(model, "_orig_mod", model)  # of a compiled model; its weights are named as they were
 
     graph = graph and on.type == "cuda" and half != torch.float16  # a scaler decides on the host
     how = {"fused": on.type in ("cpu", "cuda"), "capturable": graph}
@@ -126,17 +132,17 @@ def fit(
 
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, up_and_down)
     scaler = torch.amp.GradScaler(on.type, enabled=half == torch.float16)
-    average = PowerAverage(model, ema_gamma)
+    average = PowerAverage(bare, ema_gamma)
     history = History(average.module, precision=str(half or torch.float32).removeprefix("torch."))
-    parts = {"model": model, "ema": average, "optimizer": optimizer, "decay": decay, "scaler": scaler}
+    parts = {"model": bare, "ema": average, "optimizer": optimizer, "decay": decay, "scaler": scaler}
     saved = Checkpoint(parts | {"stream": stream, "history": history, "random": RandomState(on)}, settings)
     if state is not None:
-        saved.load(state, Path(resume))
+        saved.load(state, resume)
 
     def step(z: Tensor, y: Condition | None) -> Tensor:
         with autocast(on, half):
             loss = loss_fn(model, z, y)
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
+        if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
             raise TypeError(f"loss_fn must return one number, a tensor with a gradient; got {described(loss)}")
         scaler.scale(loss).backward()
         scaler.unscale_(optimizer)
@@ -161,7 +167,7 @@ def fit(
             for _ in range(min(CHECK_EVERY, steps - history.steps)):
                 rows.append(take(*next(source)))
                 decay.step()
-                average.update(model)
+                average.update(bare)
             _read(rows, history, scaler.is_enabled())
             history.seconds = time.perf_counter() - began
             bar.set_postfix(loss=f"{history.mean(CHECK_EVERY):.4f}", refresh=False)
@@ -191,10 +197,14 @@ def _left_behind(model: nn.Module, history: History) -> Iterator[None]:
 def _prepare(model: nn.Module, on: torch.device, state: dict | None) -> torch.dtype | None:
     """Thaw a model that is frozen as a whole, choose the dtype of forward passes and lay 4-D weights out for it."""
     weights = list(model.parameters())
+    if any(p.is_inference() for p in weights):
+        raise ValueError("model was made under torch.inference_mode, and cannot be trained: make it outside")
     if not any(p.requires_grad for p in weights):
         model.requires_grad_(True)
     if state is not None and on.type == "cpu":  # resumed in the dtype it had, it comes to the same weights
-        half = PRECISIONS[state["parts"]["history"]["precision"]]
+        half = PRECISIONS.get(state["parts"]["history"].get("precision"))
+    elif any(p.dtype != torch.float32 for p in weights):
+        half = None
     else:
         half = half_precision(on, heavy=any(p.ndim >= 4 for p in weights) or sum(p.numel() for p in weights) >= HEAVY)
     for p in weights:
@@ -213,7 +223,7 @@ def _read(rows: list[Tensor], history: History, scaled: bool) -> None:
             what = "gradient" if math.isfinite(loss) else "loss"
             raise RuntimeError(
                 f"the {what} is not finite at step {history.steps + 1}: training stops there, and the last checkpoint, "
-                "if any, is from before. Lower lr, or look for a division by zero in the loss"
+                "if any, is from before. Lower lr, or look for NaN in the data and for a division by zero in the loss"
             )
         history.losses.append(loss)
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from labkit.base.files import FOLDER, Card, read_weights, write_weights
 from labkit.base.inputs import takes
+from labkit.base.runtime import present
 from labkit.flow.paths import convert
 from labkit.training.cards import network_of
 
@@ -41,7 +42,9 @@ def load_network(name: str, device: torch.device | str | None = None) -> tuple[n
         network.load_state_dict(state_dict)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{name}.safetensors does not hold the model that its card describes: {error}") from error
-    return network.to(device).eval().requires_grad_(False), card
+    if not all(weight.isfinite().all() for weight in network.parameters()):
+        raise ValueError(f"{name}.safetensors holds weights that are inf or NaN")
+    return network.to(present(device or "cpu")).eval().requires_grad_(False), card
 
 
 @takes()
@@ -55,6 +58,7 @@ def save_pretrained(name: str, network: nn.Module, card: Card, *, replace: bool 
         raise ValueError(f"name must be that of a file, without a folder; got {name!r}")
     if name in names() and not replace:
         raise ValueError(f"name {name!r} is that of a model that ships: choose another, or say replace=True")
+    network = getattr(network, "_orig_mod", network)  # of a compiled one
     try:
         network_of(card).build().load_state_dict(network.state_dict())
     except RuntimeError as error:
