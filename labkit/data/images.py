@@ -35,10 +35,11 @@ def mnist32(split: str) -> Labelled:
     They ship with the package (CC BY-SA 3.0, Yann LeCun and Corinna Cortes; see the card `mnist.npz.json`).
     Raises ValueError for another split or a damaged file.
     """
+    path = asset("mnist.npz")
     try:
-        with np.load(asset("mnist.npz")) as arrays:
+        with np.load(path) as arrays:
             images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-    except (BadZipFile, KeyError) as error:
+    except (BadZipFile, KeyError, ValueError) as error:
         raise ValueError(f"mnist.npz does not hold what its card says: {error}") from error
     return labelled(images, labels, multiple=32)
 

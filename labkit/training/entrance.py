@@ -48,10 +48,10 @@ def _check_data(z: Tensor, on: torch.device) -> None:
         raise TypeError(f"z must be floating-point; the stream yields {came}. `to_float` converts uint8 images")
     if z.is_inference():
         raise ValueError("z was made under torch.inference_mode, and cannot be trained with: make it outside")
-    if not z.isfinite().all():
-        raise ValueError("z must be finite; the first batch of the stream has NaN or infinity in it")
     if z.device.type != on.type:
         raise ValueError(f"z must be on the model's device, {on}; the stream yields it on {z.device}")
+    if not z.isfinite().all():
+        raise ValueError("z must be finite; the first batch of the stream has NaN or infinity in it")
     if z.ndim == 4 and z.shape[1] in (1, 3):
         check_black("z", z)
 

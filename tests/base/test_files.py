@@ -129,10 +129,12 @@ def test_a_missing_card_and_a_missing_file_are_told_apart(tmp_path):
         read_card(path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"title": "no more"}', '{"title": "a", "colour": "b"}'])
-def test_what_is_no_card_is_refused_by_name(tmp_path, text):
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[1]", b'{"title": "no more"}', b'{"title": "a", "colour": "b"}', b'{"title": "caf\xe9"}']
+)
+def test_what_is_no_card_is_refused_by_name(tmp_path, content):
     path = write_file(tmp_path)
-    card_path(path).write_text(text, encoding="utf-8")
+    card_path(path).write_bytes(content)
     with pytest.raises(ValueError, match=r"digits\.bin\.json is no card: "):
         read_card(path)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from labkit.base import files
 from labkit.base.files import asset
 from labkit.data.idx import FILES, to_idx
 from labkit.data.images import (
@@ -73,6 +74,16 @@ def test_without_its_files_fashion_mnist_says_what_to_do(monkeypatch, tmp_path):
             ValueError, match=rf"four idx files \(train-images.* LABKIT_DATA to it; it is '{place}' now"
         ):
             fashion_mnist32("train")
+
+
+@pytest.mark.parametrize("content", [b"no archive", None], ids=["no archive", "other arrays"])
+def test_mnist_that_holds_something_else_is_refused(monkeypatch, tmp_path, content):
+    path = tmp_path / "mnist.npz"
+    np.savez(path, other=np.zeros(3)) if content is None else path.write_bytes(content)
+    files.write_card(path, files.Card("a", "b", "c"))
+    monkeypatch.setattr(files, "FOLDER", tmp_path)
+    with pytest.raises(ValueError, match=r"mnist\.npz does not hold what its card says"):
+        mnist32("test")
 
 
 def test_pixels_run_from_minus_one_to_one_and_back_to_the_same_bytes():

@@ -61,6 +61,7 @@ def broken(file, change):
         (lambda s: s["parts"].pop("random"), "from another training: it has no random"),
         (lambda s: s["parts"]["history"].update(weight=torch.zeros(7)), "its history does not fit: .*size mismatch"),
         (lambda s: s["parts"]["history"].pop("bias"), "its history does not fit: .*Missing key"),
+        (lambda s: s["parts"]["model"].update(bias=torch.tensor([torch.nan])), "holds weights that are inf or NaN"),
         (lambda s: s["parts"]["random"].pop("cpu"), "its random does not fit: 'cpu'"),
         (lambda s: s["parts"]["random"].update(cpu=torch.zeros(2)), "its random does not fit: "),
     ],

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from labkit.base.files import Card, write_weights
+from labkit.base.files import Card, read_weights, write_weights
 from labkit.flow.exact import ExactMarginal
 from labkit.flow.losses import cfm_loss
 from labkit.flow.mixtures import ring
@@ -37,6 +37,15 @@ def unet():
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return model
+
+
+def test_weights_that_are_nan_are_refused(folder):
+    save_pretrained("tiny", unet(), card(**UNET))
+    state, written = read_weights(folder / "tiny.safetensors")
+    state["head.bias"][0] = torch.nan
+    write_weights(folder / "tiny.safetensors", state, written)
+    with pytest.raises(ValueError, match=r"tiny\.safetensors holds weights that are inf or NaN"):
+        load_pretrained("tiny")
 
 
 def test_a_saved_model_is_loaded_with_the_same_outputs_and_its_card(folder):
