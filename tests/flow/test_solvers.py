@@ -8,11 +8,11 @@ import torch
 from torchdiffeq import odeint
 
 from labkit.flow import solvers
-from labkit.flow.exact import ExactMarginal
+from labkit.flow.exact import EmpiricalMarginal, ExactMarginal
 from labkit.flow.mixtures import GaussianMixture
 from labkit.flow.paths import GaussianPath
-from labkit.flow.schedules import Cosine
-from labkit.flow.solvers import adams_bashforth2, adaptive, euler, euler_maruyama, heun, simulate
+from labkit.flow.schedules import Cosine, Linear
+from labkit.flow.solvers import adams_bashforth2, adaptive, dpm_solver2m, euler, euler_maruyama, heun, simulate
 from labkit.nn.mlp import MLP
 
 METHODS = [("euler", 1, 1), ("heun", 2, 2), ("midpoint", 2, 2), ("rk4", 4, 4), ("adams_bashforth2", 2, 1)]
@@ -277,6 +277,43 @@ def test_ornstein_uhlenbeck_settles_at_the_stationary_variance_of_the_scheme():
 
 
 GRID, X = torch.tensor([0.0, 0.5, 1.0]), torch.zeros(4, 2)
+
+
+@pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=["linear", "cosine"])
+@pytest.mark.parametrize(("begin", "end"), [(0.0, 1.0), (0.1, 0.9), (0.0, 0.9), (0.1, 1.0)])
+def test_dpm_solver_is_of_order_two_up_to_both_ends(schedule, begin, end):
+    """Where alpha is 0 a first step costs no order; into beta = 0, where lambda diverges, it costs a logarithm."""
+    path = GaussianPath(schedule)
+    field = ExactMarginal(path, GaussianMixture(ORIGIN, STD)).velocity
+
+    def deviation(t):
+        alpha, beta = (value.item() for value in schedule(torch.tensor([t], dtype=torch.float64))[:2])
+        return math.hypot(STD * alpha, beta)
+
+    numbers, errors = [256, 512, 1024], []
+    for n in numbers:
+        ts = begin + (end - begin) * uniform(n)
+        found = simulate(dpm_solver2m(field, path), ORIGIN + deviation(begin), ts).item()
+        errors.append(abs(found - deviation(end)) / (math.log(n) if end == 1 else 1))
+    slope = -np.polyfit(np.log(numbers), np.log(errors), 1)[0]
+    assert slope > 1.8, errors
+
+
+def test_dpm_solver_takes_data_that_do_not_change_in_one_step():
+    path = GaussianPath(Cosine())
+    z = torch.tensor([[1.0, -2.0]], dtype=torch.float64)
+    field = EmpiricalMarginal(path, z).velocity
+    for n in (1, 3, 7):
+        torch.testing.assert_close(simulate(dpm_solver2m(field, path), start(4), uniform(n)), z.expand(4, 2))
+
+
+def test_dpm_solver_asks_once_a_step_never_at_the_end_and_begins_anew_for_every_run():
+    times = []
+    step = dpm_solver2m(recorded(PLANE_FIELD, times))
+    first, again = simulate(step, start(3), uniform(10)), simulate(step, start(3), uniform(10))
+    assert len(times) == 20 and max(times) == pytest.approx(0.9) and torch.equal(first, again)
+    with pytest.raises(ValueError, match="ts must be increasing"):
+        simulate(step, start(3), uniform(10).flip(0))
 
 
 @pytest.mark.parametrize("solver", ["euler", "adams_bashforth2", "adaptive"])
