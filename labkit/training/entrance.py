@@ -30,8 +30,8 @@ def checked(stream: Stream, model: nn.Module, on: torch.device, done: int) -> It
     raise ValueError(f"the stream ended after {done} steps; it must last for all of them")
 
 
-def check_writable(path: Path) -> None:
-    """Raise ValueError unless a checkpoint can be written to `path`: before the training, not after it."""
+def check_writable(path: Path) -> Path:
+    """`path`; ValueError unless a checkpoint can be written there: before the training, not after it."""
     try:
         if path.is_dir() or not path.name:
             raise OSError("that is a folder")
@@ -40,6 +40,7 @@ def check_writable(path: Path) -> None:
         path.with_name(f".{path.name}.probe").unlink()
     except OSError as error:
         raise ValueError(f"checkpoint must be a file that can be written; got {str(path)!r}: {error}") from error
+    return path
 
 
 def _check_data(z: Tensor, on: torch.device) -> None:

@@ -1,7 +1,7 @@
 """The training loop: `fit` takes steps until it has taken `steps`, and can be stopped and resumed.
 
-One step: draw a batch, take the loss, clip the gradient, step AdamW, move the averaged copy. No value is read back from
-an accelerator inside a step: losses stay there and are read every CHECK_EVERY steps, for the bar and to catch NaN.
+One step: draw a batch, take the loss, clip the gradient, step the optimisers, move the averaged copy. No value is read
+back from an accelerator inside a step: losses stay there and are read every CHECK_EVERY steps, for the bar and for NaN.
 """
 
 import math
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from labkit.base.conditions import Condition
@@ -23,6 +24,7 @@ from labkit.training.average import PowerAverage
 from labkit.training.checkpoint import Checkpoint, RandomState, owned, read_checkpoint
 from labkit.training.entrance import Stream, check_writable, checked
 from labkit.training.graph import Replayed
+from labkit.training.muon import made
 
 CHECK_EVERY = 50
 HEAVY = 500_000  # weights from which on a network is worth a faster precision even without convolutions
@@ -59,8 +61,8 @@ class History:
         self.losses, self.seconds, self.precision = list(state["losses"]), state["seconds"], state["precision"]
 
 
-@takes(steps=whole(1), lr=positive(), warmup=whole(1), weight_decay=number(0), clip=positive(), ema_gamma=positive(),
-       checkpoint_seconds=number(0))  # fmt: skip
+@takes(steps=whole(1), lr=positive(), muon=positive(), warmup=whole(1), weight_decay=number(0), clip=positive(),
+       ema_gamma=positive(), checkpoint_seconds=number(0))  # fmt: skip
 @torch.inference_mode(False)
 @torch.enable_grad()
 def fit(
@@ -70,6 +72,7 @@ def fit(
     *,
     steps: int,
     lr: float,
+    muon: float | None = None,
     warmup: int | None = None,
     weight_decay: float = 0.01,
     clip: float = 1.0,
@@ -91,6 +94,7 @@ def fit(
             if there is a checkpoint (`labkit.data.batches` and `draws` have them).
         steps: optimiser steps in all, those before a resume included.
         lr: the largest learning rate, reached after `warmup` steps (default 5% of all) and then falling to 0.
+        muon: the same of Muon, which takes the inner weights from AdamW (see `labkit.training.muon`), such as 0.02.
         clip: largest norm of the gradient; ema_gamma: see `PowerAverage`.
         checkpoint: file that is replaced at the end, and every `checkpoint_seconds` (looked at after each 50 steps).
         resume: a checkpoint of the same training to continue from; on the CPU the result equals an uninterrupted run.
@@ -105,14 +109,15 @@ def fit(
         raise TypeError(f"stream must yield batches (z, y), as batches(...) does; got {described(stream)}")
     warmup = max(1, int(steps) // 20) if warmup is None else warmup
     steps, lr = int(steps), float(lr)
-    settings = dict(steps=steps, lr=lr, warmup=warmup, weight_decay=weight_decay, clip=clip, ema_gamma=ema_gamma)
+    settings = dict(
+        steps=steps, lr=lr, muon=muon, warmup=warmup, weight_decay=weight_decay, clip=clip, ema_gamma=ema_gamma
+    )
     if warmup > steps:
         raise ValueError(f"warmup must lie in 1..steps; got {warmup} of {steps}")
     on = next((weight.device for weight in model.parameters()), None)
     if on is None:
         raise ValueError("model must have weights to train; it has none")
-    if checkpoint is not None:
-        check_writable(checkpoint := Path(checkpoint).expanduser())
+    checkpoint = None if checkpoint is None else check_writable(Path(checkpoint).expanduser())
     if (checkpoint or resume) and not (hasattr(stream, "state_dict") and hasattr(stream, "load_state_dict")):
         raise ValueError("stream must have state_dict and load_state_dict to be resumed, as batches and draws have")
     resume = None if resume is None else Path(resume).expanduser()
@@ -122,19 +127,16 @@ def fit(
     bare = getattr(model, "_orig_mod", model)  # of a compiled model; its weights are named as they were
 
     graph = graph and on.type == "cuda" and half != torch.float16  # a scaler decides on the host
-    how = {"fused": on.type in ("cpu", "cuda"), "capturable": graph}
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=torch.tensor(lr, device=on) if graph else lr, weight_decay=weight_decay, **how
-    )
+    optimizers = made(model, lr, muon, weight_decay, graph=graph)
 
     def up_and_down(n: int) -> float:
         return min((n + 1) / warmup, (steps - n) / max(1, steps - warmup))
 
-    decay = torch.optim.lr_scheduler.LambdaLR(optimizer, up_and_down)
+    decays = {f"decay of {name}": LambdaLR(one, up_and_down) for name, one in optimizers.items()}
     scaler = torch.amp.GradScaler(on.type, enabled=half == torch.float16)
     average = PowerAverage(bare, ema_gamma)
     history = History(average.module, precision=str(half or torch.float32).removeprefix("torch."))
-    parts = {"model": bare, "ema": average, "optimizer": optimizer, "decay": decay, "scaler": scaler}
+    parts = {"model": bare, "ema": average, "scaler": scaler} | optimizers | decays
     saved = Checkpoint(parts | {"stream": stream, "history": history, "random": RandomState(on)}, settings)
     if state is not None:
         saved.load(state, resume)
@@ -145,11 +147,13 @@ def fit(
         if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
             raise TypeError(f"loss_fn must return one number, a tensor with a gradient; got {described(loss)}")
         scaler.scale(loss).backward()
-        scaler.unscale_(optimizer)
+        for optimizer in optimizers.values():
+            scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
-        scaler.step(optimizer)
+        for optimizer in optimizers.values():
+            scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
         scaler.update()
-        optimizer.zero_grad(set_to_none=True)
         return torch.stack((loss.detach().float(), norm.float()))
 
     take = Replayed(step) if graph else step
@@ -166,7 +170,8 @@ def fit(
             rows = []
             for _ in range(min(CHECK_EVERY, steps - history.steps)):
                 rows.append(take(*next(source)))
-                decay.step()
+                for decay in decays.values():
+                    decay.step()
                 average.update(bare)
             _read(rows, history, scaler.is_enabled())
             history.seconds = time.perf_counter() - began
