@@ -13,8 +13,9 @@ from labkit.flow.exact import EmpiricalMarginal, ExactMarginal
 from labkit.flow.guidance import guided, limited, projected, rescaled
 from labkit.flow.losses import cfm_loss
 from labkit.flow.mixtures import ring
+from labkit.flow.multistep import adams_bashforth2
 from labkit.flow.paths import GaussianPath
-from labkit.flow.solvers import adams_bashforth2, euler_maruyama, heun, sde_drift, simulate
+from labkit.flow.solvers import euler_maruyama, heun, sde_drift, simulate
 from labkit.measure.samples import draw
 from labkit.nn.dit import DiT
 from labkit.nn.unet import UNet

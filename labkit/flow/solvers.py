@@ -1,8 +1,8 @@
 """Solvers: steps `(x, t, s) -> x at s` made of a field, and `simulate`, the one loop that takes them.
 
 A grid `ts` runs from noise (0) to data (1), or back. n steps take n + 1 grid points and end exactly on the last one.
-Cost is counted in evaluations of the field: euler 1 a step, heun and midpoint 2 (heun 1 into t=1), rk4 4,
-adams_bashforth2 and dpm_solver2m 1. Only rk4 asks a field at t=1.
+Cost is counted in evaluations of the field: euler 1 a step, heun and midpoint 2 (heun 1 into t=1), rk4 4; those that
+remember, in `labkit.flow.multistep`, 1. Only rk4 asks a field at t=1.
 Formulas, with h = s - t: Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I (1993), II.1 and III.1.
 """
 
@@ -16,13 +16,12 @@ from labkit.base.inputs import Kind, captured, positive, takes, visible
 from labkit.base.joints import Field, Step
 from labkit.base.runtime import randn_like
 from labkit.base.shapes import TIME_TOLERANCE, Sigma, check_same_shape, check_sigma, expand_t, sigma_at
-from labkit.flow.paths import SINGULAR, GaussianPath, complete
 
 
 @takes()
 def euler(field: Field) -> Step:
     """x + h u(x, t). Order 1, one evaluation a step."""
-    return lambda x, t, s: x + _length(x, t, s) * slope(field, x, t)
+    return lambda x, t, s: x + step_length(x, t, s) * slope(field, x, t)
 
 
 @takes()
@@ -37,7 +36,7 @@ def heun(field: Field) -> Step:
     """
 
     def step(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        h, k1 = _length(x, t, s), slope(field, x, t)
+        h, k1 = step_length(x, t, s), slope(field, x, t)
         arrives = expand_t(s, x) >= 1 - TIME_TOLERANCE
         if not captured(s) and arrives.all():
             return x + h * k1
@@ -52,7 +51,7 @@ def midpoint(field: Field) -> Step:
     """The slope half-way, predicted by half an Euler step. Order 2, two evaluations a step, none at the far end."""
 
     def step(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        h = _length(x, t, s)
+        h = step_length(x, t, s)
         half = x + h / 2 * slope(field, x, t)
         return x + h * slope(field, half, t + (s - t) / 2)
 
@@ -64,64 +63,12 @@ def rk4(field: Field) -> Step:
     """The classical Runge-Kutta method. Order 4, four evaluations a step."""
 
     def step(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        h, middle = _length(x, t, s), t + (s - t) / 2
+        h, middle = step_length(x, t, s), t + (s - t) / 2
         k1 = slope(field, x, t)
         k2 = slope(field, x + h / 2 * k1, middle)
         k3 = slope(field, x + h / 2 * k2, middle)
         k4 = slope(field, x + h * k3, s)
         return x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-
-    return step
-
-
-@takes()
-def adams_bashforth2(field: Field) -> Step:
-    """x + h [(1 + r/2) u_n - (r/2) u_(n-1)], r = h_n / h_(n-1): order 2 for one evaluation a step, by memory.
-
-    The first step is Euler's, and so is any that does not begin where the last one ended: make a new one for every run.
-    """
-    last: tuple[Tensor, Tensor, Tensor, Tensor] | None = None  # slope, length, end and result of the last step
-
-    def step(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        nonlocal last
-        h, now = _length(x, t, s), slope(field, x, t)
-        goes_on = last is not None and last[3] is x and torch.equal(last[2], t)
-        before, r = (last[0], h / last[1]) if goes_on else (now, torch.ones_like(h))
-        x = x + h * ((1 + r / 2) * now - r / 2 * before)
-        last = now, h, s, x
-        return x
-
-    return step
-
-
-@takes()
-def dpm_solver2m(field: Field, path: GaussianPath | None = None) -> Step:
-    """(beta_s / beta_t) x + (alpha_s - alpha_t beta_s / beta_t) D: order 2 for one evaluation a step, by memory.
-
-    D = z_n + h_n / (2 h_(n-1)) (z_n - z_(n-1)) extrapolates the predicted data z = E[z | x_t], linear in lambda =
-    log(alpha / beta), along which h is counted; the first z_n, and the last into t=1, where lambda diverges, are taken
-    as they are: the error of a uniform grid is then as h^2 log(1/h). Exact where z does not change. It remembers like
-    `adams_bashforth2`; `path` is the field's (default: linear).
-    DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models (2022), algorithm 2.
-    """
-    path, last = path or GaussianPath(), None  # predicted data, length, end and result of the last step
-
-    def step(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        nonlocal last
-        alpha_t, beta_t, alpha_s, beta_s = (
-            torch.where(c.abs() < SINGULAR, 0, c) for at in (t, s) for c in path.schedule(at)[:2]
-        )
-        if visible(t) and (s <= t).any():
-            raise ValueError("ts must be increasing for dpm_solver2m, which divides by beta_t")
-        z, h = complete(path, x, t, velocity=slope(field, x, t)).z, (alpha_s / beta_s / (alpha_t / beta_t)).log()
-        ahead = z
-        if last is not None and last[3] is x and torch.equal(last[2], t):
-            r = torch.where(h.isfinite(), h / last[1], 0)
-            ahead = z + expand_t(r / 2, x).to(x.dtype) * (z - last[0])
-        kept = beta_s / beta_t
-        x = (expand_t(kept, x) * x + expand_t(alpha_s - alpha_t * kept, x) * ahead).to(x.dtype)
-        last = z, h, s, x
-        return x
 
     return step
 
@@ -137,7 +84,7 @@ def euler_maruyama(drift: Field, sigma: Sigma, generator: Generator | None = Non
     check_sigma(sigma)
 
     def step(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        h = _length(x, t, s)
+        h = step_length(x, t, s)
         if visible(h) and (h < 0).any():
             raise ValueError("ts must be increasing for euler_maruyama: another SDE runs backwards")
         return x + h * slope(drift, x, t) + sigma_at(sigma, t, x) * h.sqrt() * randn_like(x, generator)
@@ -216,7 +163,7 @@ def adaptive(field: Field, x: Tensor, ts: Tensor, *, rtol: float = 1e-5, atol: f
     return odeint(at, x, ts, rtol=rtol, atol=atol, method="dopri5", options={"step_t": ts[1:]})[-1]
 
 
-def _length(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+def step_length(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
     """s - t, ready to multiply x, in its precision."""
     return expand_t(s - t, x).to(x.dtype)
 

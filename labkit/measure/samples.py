@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from labkit.base.conditions import Condition, Null, check_condition, each, null_of, own_null, rows
-from labkit.base.inputs import NULL, a, insist, takes, tensor, whole
+from labkit.base.inputs import NULL, Kind, a, insist, takes, tensor, whole
 from labkit.base.joints import Field, Model, Step
 from labkit.base.runtime import autocast, half_precision
 from labkit.flow.guidance import Rule, conditional, guided, plain
@@ -31,7 +31,15 @@ def clipped(x: Tensor) -> Tensor:
     return x.clamp(-1, 1)
 
 
-@takes(noise=tensor(finite=True), null=NULL, steps=whole(1), chunk=whole(1))
+COUNT = whole(1)
+STEPS = Kind(
+    "a whole number of steps, at least 1, or a grid of times",
+    lambda v: isinstance(v, Tensor) or COUNT.is_one(v),
+    lambda v: isinstance(v, Tensor) or COUNT.fits(v),
+)
+
+
+@takes(noise=tensor(finite=True), null=NULL, steps=STEPS, chunk=COUNT)
 @torch.no_grad()
 def draw(
     model: Model,
@@ -40,7 +48,7 @@ def draw(
     w: float,
     null: Null | None = None,
     *,
-    steps: int | None = None,
+    steps: int | Tensor | None = None,
     step: Callable[[Field], Step] = midpoint,
     rule: Rule = plain,
     bad: Model | None = None,
@@ -58,7 +66,8 @@ def draw(
         y: the condition, or None for a model that is told nothing, with w=1.
         noise: on any device, like y; `labkit.base.seeded_noise` draws the same for every w and device.
         null, rule, bad: the kind of guidance, as in `guided`.
-        steps: default `enough_steps`: 8 evaluations a branch at w=1, 12 up to w=3, 20 at others.
+        steps: how many on a uniform grid, or the grid (n + 1,) itself; default `enough_steps` of the midpoint method: 8
+            evaluations a branch at w=1, 12 up to w=3, 20 at others.
         decode: what is done to finished samples, on the device: pixels are clipped, latents need their decoder.
         chunk: samples that travel together; it changes the memory, not the result.
         half: evaluate model and `bad`, but not the solver, in the fast precision of the device (`half_precision`).
@@ -77,7 +86,7 @@ def draw(
     on = (next(model.parameters(), noise) if isinstance(model, nn.Module) else noise).device
     dtype = half_precision(on, heavy=True) if half else None
     good, bad = _rough(model, on, dtype), None if bad is None else _rough(bad, on, dtype)
-    ts, drawn = torch.linspace(0, 1, steps + 1), []
+    ts, drawn = steps if isinstance(steps, Tensor) else torch.linspace(0, 1, steps + 1), []
     for start in range(0, len(noise), chunk):
         some = slice(start, start + chunk)
         x, some_y = noise[some].to(on), y if y is None else each(lambda part: part.to(on), rows(y, some))

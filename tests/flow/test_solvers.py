@@ -7,12 +7,13 @@ import pytest
 import torch
 from torchdiffeq import odeint
 
-from labkit.flow import solvers
-from labkit.flow.exact import EmpiricalMarginal, ExactMarginal
+from labkit.flow import multistep, solvers
+from labkit.flow.exact import ExactMarginal
 from labkit.flow.mixtures import GaussianMixture
+from labkit.flow.multistep import adams_bashforth2
 from labkit.flow.paths import GaussianPath
-from labkit.flow.schedules import Cosine, Linear
-from labkit.flow.solvers import adams_bashforth2, adaptive, dpm_solver2m, euler, euler_maruyama, heun, simulate
+from labkit.flow.schedules import Cosine
+from labkit.flow.solvers import adaptive, euler, euler_maruyama, heun, simulate
 from labkit.nn.mlp import MLP
 
 METHODS = [("euler", 1, 1), ("heun", 2, 2), ("midpoint", 2, 2), ("rk4", 4, 4), ("adams_bashforth2", 2, 1)]
@@ -25,8 +26,12 @@ PLANE = GaussianMixture(torch.tensor([[-1.0, 0.5], [1.0, -0.5]], dtype=torch.flo
 PLANE_FIELD = ExactMarginal(GaussianPath(), PLANE).velocity
 
 
+def method_of(name):
+    return getattr(solvers, name, None) or getattr(multistep, name)
+
+
 def solve(name, field, x, ts):
-    method = getattr(solvers, name)
+    method = method_of(name)
     return method(field, x, ts) if name == "adaptive" else simulate(method(field), x, ts)
 
 
@@ -103,13 +108,13 @@ def test_data_carried_down_are_noise_and_noise_carried_up_is_data():
 def test_a_step_ends_at_its_own_time_sample_by_sample(name):
     """Each sample has its own t and s, up or down: it moves as if it were alone."""
     x, t, s = start(4), torch.tensor([0.1, 0.5, 0.9, 0.3]).double(), torch.tensor([0.3, 0.4, 0.2, 0.3]).double()
-    method = getattr(solvers, name)
+    method = method_of(name)
     together = method(PLANE_FIELD)(x, t, s)
     for i in range(4):
         rows = slice(i, i + 1)
         torch.testing.assert_close(together[rows], method(PLANE_FIELD)(x[rows], t[rows], s[rows]))
     assert torch.equal(together[3], x[3])  # from 0.3 to 0.3
-    quadratic = getattr(solvers, name)(lambda x, t: (2 * t)[:, None].expand(x.shape))(x, t, s)
+    quadratic = method_of(name)(lambda x, t: (2 * t)[:, None].expand(x.shape))(x, t, s)
     if name not in ("euler", "adams_bashforth2"):  # order 2 integrates 2t exactly: x + s^2 - t^2
         torch.testing.assert_close(quadratic, x + (s**2 - t**2)[:, None])
     else:
@@ -121,7 +126,7 @@ def test_a_step_asks_the_field_between_its_ends_only_and_leaves_its_arguments_al
     times = []
     x, t, s = start(3), *torch.tensor([[0.7], [0.2]], dtype=torch.float64).expand(2, 3)
     before = [part.clone() for part in (x, t, s)]
-    getattr(solvers, name)(recorded(PLANE_FIELD, times))(x, t, s)
+    method_of(name)(recorded(PLANE_FIELD, times))(x, t, s)
     assert times[0] == 0.7 and all(0.2 <= time <= 0.7 for time in times)
     assert all(torch.equal(now, then) for now, then in zip((x, t, s), before, strict=True))
     if name in ("heun", "rk4"):
@@ -163,7 +168,7 @@ def test_heun_gives_the_same_where_nobody_may_look_at_the_times():
 @every_method
 def test_a_step_works_in_the_precision_of_x(name):
     x, t = start(3).float(), torch.full((3,), 0.5, dtype=torch.float64)
-    assert getattr(solvers, name)(lambda x, t: -x)(x, t, t + 0.1).dtype == torch.float32
+    assert method_of(name)(lambda x, t: -x)(x, t, t + 0.1).dtype == torch.float32
 
 
 def test_two_step_adams_bashforth_integrates_what_is_linear_in_time_exactly_after_its_first_step():
@@ -277,43 +282,6 @@ def test_ornstein_uhlenbeck_settles_at_the_stationary_variance_of_the_scheme():
 
 
 GRID, X = torch.tensor([0.0, 0.5, 1.0]), torch.zeros(4, 2)
-
-
-@pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=["linear", "cosine"])
-@pytest.mark.parametrize(("begin", "end"), [(0.0, 1.0), (0.1, 0.9), (0.0, 0.9), (0.1, 1.0)])
-def test_dpm_solver_is_of_order_two_up_to_both_ends(schedule, begin, end):
-    """Where alpha is 0 a first step costs no order; into beta = 0, where lambda diverges, it costs a logarithm."""
-    path = GaussianPath(schedule)
-    field = ExactMarginal(path, GaussianMixture(ORIGIN, STD)).velocity
-
-    def deviation(t):
-        alpha, beta = (value.item() for value in schedule(torch.tensor([t], dtype=torch.float64))[:2])
-        return math.hypot(STD * alpha, beta)
-
-    numbers, errors = [256, 512, 1024], []
-    for n in numbers:
-        ts = begin + (end - begin) * uniform(n)
-        found = simulate(dpm_solver2m(field, path), ORIGIN + deviation(begin), ts).item()
-        errors.append(abs(found - deviation(end)) / (math.log(n) if end == 1 else 1))
-    slope = -np.polyfit(np.log(numbers), np.log(errors), 1)[0]
-    assert slope > 1.8, errors
-
-
-def test_dpm_solver_takes_data_that_do_not_change_in_one_step():
-    path = GaussianPath(Cosine())
-    z = torch.tensor([[1.0, -2.0]], dtype=torch.float64)
-    field = EmpiricalMarginal(path, z).velocity
-    for n in (1, 3, 7):
-        torch.testing.assert_close(simulate(dpm_solver2m(field, path), start(4), uniform(n)), z.expand(4, 2))
-
-
-def test_dpm_solver_asks_once_a_step_never_at_the_end_and_begins_anew_for_every_run():
-    times = []
-    step = dpm_solver2m(recorded(PLANE_FIELD, times))
-    first, again = simulate(step, start(3), uniform(10)), simulate(step, start(3), uniform(10))
-    assert len(times) == 20 and max(times) == pytest.approx(0.9) and torch.equal(first, again)
-    with pytest.raises(ValueError, match="ts must be increasing"):
-        simulate(step, start(3), uniform(10).flip(0))
 
 
 @pytest.mark.parametrize("solver", ["euler", "adams_bashforth2", "adaptive"])

@@ -16,6 +16,7 @@ from labkit.flow.mixtures import petals
 from labkit.flow.paths import GaussianPath
 from labkit.flow.solvers import euler, heun
 from labkit.measure.samples import clipped, draw, enough_steps, sampling_settings
+from labkit.nn.unet import UNet
 from labkit.training.pretrained import load_pretrained
 
 MEANS = torch.tensor([-0.4, 0.0, 0.3, -0.2])  # of the classes 0, 1, 2 and of null
@@ -216,8 +217,8 @@ def test_samples_come_to_the_cpu_without_a_gradient():
         ({"noise": NOISE[:6]}, r"y must have 6 rows, one per sample; got shape \(7,\)"),
         ({"noise": NOISE / 0}, "noise must be a finite floating-point tensor"),
         ({"noise": NOISE.where(NOISE < 2, torch.nan)}, "noise must be a finite floating-point tensor"),
-        ({"steps": 0}, "steps must be a whole number, at least 1; got 0"),
-        ({"steps": -3}, "steps must be a whole number, at least 1; got -3"),
+        ({"steps": 0}, "steps must be a whole number of steps, at least 1, or a grid of times; got 0"),
+        ({"steps": -3}, "steps must be a whole number of steps, at least 1, or a grid of times; got -3"),
         ({"w": float("nan")}, "w must be a finite number; got nan"),
         ({"null": 0}, "null=0 is not what this model takes for"),
     ],
@@ -292,3 +293,13 @@ def test_the_default_is_within_a_tenth_of_a_tight_solve_in_the_table_that_ships(
     assert abs(above[enough_steps(w)]) <= 0.1  # 0.01 at w = 1; 0.08 of 1.61 at w = 3
     textbook = [row["frechet"] for row in rows if row["method"] == "Heun, textbook"]
     assert min(textbook) > tight + 0.15  # whose last step asks the network at t=1
+
+
+def test_a_grid_of_ones_own_takes_the_place_of_a_number_of_steps():
+    torch.manual_seed(0)
+    network, noise, y = UNet(num_classes=3, widths=(8,), emb_dim=8), seeded_noise(3, 1, 8, 8), torch.arange(3)
+    nn.init.normal_(network.head.weight)
+    grid = torch.linspace(0, 1, 5)
+    assert torch.equal(draw(network, noise, y, 2.0, steps=grid), draw(network, noise, y, 2.0, steps=4))
+    with pytest.raises(ValueError, match="ts must be increasing"):
+        draw(network, noise, y, 2.0, steps=torch.tensor([0.0, 0.5, 0.5, 1.0]))

@@ -9,9 +9,10 @@ import torch
 from torch.distributions import MultivariateNormal, Normal
 
 from labkit.base.shapes import expand_t
+from labkit.flow.multistep import adams_bashforth2
 from labkit.flow.paths import GaussianPath
 from labkit.flow.schedules import Cosine
-from labkit.flow.solvers import adams_bashforth2, euler, euler_maruyama, heun, midpoint, rk4, sde_drift, simulate
+from labkit.flow.solvers import euler, euler_maruyama, heun, midpoint, rk4, sde_drift, simulate
 
 
 def nothing(*_):
