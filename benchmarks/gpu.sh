@@ -4,7 +4,7 @@
 # Pieces, in order of worth (seconds on an H200, ~ where estimated; the time after which each is stopped):
 #   tests      37 (100)  tests/test_gpu.py
 #   steps     ~90 (120)  what a training step costs: benchmarks/step_time.py
-#   screen    ~80 (200)  recipes against each other at 20 s each: benchmarks/screen.py
+#   screen   ~120 (200)  recipes against each other at 20 s each: benchmarks/screen.py
 #   speed10   ~75 (110)  what 10 seconds of training buy, beside lab three, whose samples take a minute to judge
 #   unet      115 (200)  mnist-unet trained for 90 s and judged
 #   dit       110 (200)  mnist-dit trained for 90 s and judged
@@ -37,7 +37,7 @@ compile() { # shellcheck disable=SC2046
   "$python" benchmarks/step_time.py --compile --batches $(say 512 4) --seconds "$(say 2 0.05)" --json "$work/json/compile.json"
 }
 screen() {
-  "$python" benchmarks/screen.py small-512 wide-512 --seconds "$(say 20 1)" --samples "$(say 10000 10)" --json "$work/json/screen.json"
+  "$python" benchmarks/screen.py wide-512-muon wide-512 small-512 --seconds "$(say 20 1)" --samples "$(say 10000 10)" --json "$work/json/screen.json"
 }
 train() { # NAME LR
   if [ -n "$tiny" ]; then

@@ -3,7 +3,8 @@
 Class-conditional generators of MNIST digits, trained from scratch for the same wall-clock seconds in one process, one
 after the other, and judged by the shipped digit judge, which none of them has seen:
 
-    labkit         labkit's patch U-Net, `fit`, batches from a tensor on the device; sampled with its averaged weights
+    labkit         labkit's patch U-Net, `fit`, batches from a tensor on the device; sampled with its averaged weights;
+                   on a CPU it sees the 28x28 pixels of a digit, and finished samples get the border of background
     lab3           the recipe of lab three of MIT 6.S184 with its own loader, written anew (MIT licence, ideas only)
     lab3-resident  the same network and settings, but with labkit's batches: what the loader alone costs
 
@@ -28,14 +29,13 @@ from typing import NamedTuple
 
 import torch
 from lab_three import BATCH, LabThreeUNet, one_by_one, train_until, unstretch
+from screen import RECIPES, framed
 from torch import Tensor, nn
 
 from labkit.base import device, machine, seed_everything, seeded_noise
 from labkit.data import balanced_labels, batches, mnist32
-from labkit.flow import GaussianPath
 from labkit.measure import Judge, Quality, draw, real_quality, share, sweep
-from labkit.nn import UNet
-from labkit.training import fit, flow_loss, steps_within
+from labkit.training import steps_within
 
 SCALES = (1.0, 3.0)
 REACHED = 0.9  # accuracy at w=1 from which on a Frechet distance says something
@@ -51,6 +51,7 @@ class Trained(NamedTuple):
     steps: int
     start_up: float
     seconds: float
+    size: int = 32
 
     @property
     def images_per_second(self) -> float:
@@ -59,21 +60,17 @@ class Trained(NamedTuple):
 
 
 def train_labkit(on: torch.device, seconds: float, seed: int) -> Trained:
-    """Train labkit's U-Net with `fit`, for as many steps as a short trial on a copy says will fit."""
+    """Train labkit's U-Net by its best recipe, for as many steps as a short trial on a copy says will fit."""
     began = time.perf_counter()
     seed_everything(seed)
-    fast = on.type == "cuda"
-    size = 512 if fast else 64
-    model = UNet(channels=1, num_classes=10, widths=(64, 128, 192) if fast else (32, 64, 96), patch=2).to(on)
-    stream = batches(*(part.to(on) for part in mnist32("train")), size)
-    train = partial(
-        fit, loss_fn=flow_loss(GaussianPath(), drop=0.1), stream=stream, lr=3e-3, graph=True, progress=False
-    )
-    fitting = steps_within(seconds, lambda steps: train(deepcopy(model), steps=steps), share=TRIAL, few=8)
+    tried = RECIPES["wide-512" if on.type == "cuda" else "cpu-muon-28-wide"]
+    model, data = tried.network().to(on), [part.to(on) for part in mnist32("train")]
+    fitting = steps_within(seconds, lambda steps: tried.train(deepcopy(model), *data, steps), share=TRIAL, few=8)
     start_up = time.perf_counter() - began
     steps = max(1, int(fitting * (1 - start_up / seconds) * 0.98))
-    history = train(model, steps=steps)
-    return Trained(history.ema, history.precision, size, steps, start_up, time.perf_counter() - began)
+    history = tried.train(model, *data, steps)
+    took = time.perf_counter() - began
+    return Trained(history.ema, history.precision, tried.batch, steps, start_up, took, tried.size)
 
 
 def train_lab3(on: torch.device, seconds: float, seed: int, *, resident: bool) -> Trained:
@@ -95,7 +92,7 @@ def as_they_are(x: Tensor) -> Tensor:
 
 # How each generator is trained, and how its samples become images that the judge knows.
 GENERATORS = {
-    "labkit": (train_labkit, as_they_are),
+    "labkit": (train_labkit, framed),
     "lab3": (partial(train_lab3, resident=False), unstretch),
     "lab3-resident": (partial(train_lab3, resident=True), as_they_are),
 }
@@ -103,7 +100,8 @@ GENERATORS = {
 
 def figures(name: str, trained: Trained, judge: Judge, n: int, seed: int) -> dict:
     """All figures of one generator, with those of n real digits beside them, ready for json."""
-    y, noise, restore = balanced_labels(n, 10), seeded_noise(n, 1, 32, 32, seed=seed), GENERATORS[name][1]
+    y, noise = balanced_labels(n, 10), seeded_noise(n, 1, trained.size, trained.size, seed=seed)
+    restore = GENERATORS[name][1]
 
     def sample(w: float, y: Tensor) -> Tensor:
         return draw(trained.model, noise, y, w, steps=16)

@@ -33,9 +33,9 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
             for weight in (weight for weight in group["params"] if weight.grad is not None):
-                state = self.state[weight]
-                mean = state.setdefault("mean", torch.zeros_like(weight))
-                mean.lerp_(weight.grad, 1 - momentum)
+                if "mean" not in self.state[weight]:
+                    self.state[weight]["mean"] = torch.zeros_like(weight)
+                mean = self.state[weight]["mean"].lerp_(weight.grad, 1 - momentum)
                 direction = orthogonal(weight.grad.lerp(mean, momentum).reshape(len(weight), -1))
                 scale = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
                 weight.mul_(1 - lr * group["weight_decay"]).sub_(lr * scale * direction.view(weight.shape))
