@@ -44,15 +44,19 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
     """U V^T of a matrix U S V^T, nearly: its singular values come to lie in about [0.7, 1.2], zeros stay zeros.
 
-    Newton-Schulz: S / |S| goes through the odd polynomial a s + b s^3 + c s^5 in every round, in bfloat16.
+    Newton-Schulz: s = S / |S| goes through the odd polynomial s p(s^2), p(g) = a + b g + c g^2, in every round. Only the
+    Gram matrix, of the matrix's smaller side, goes through the rounds, and then their product meets the matrix once.
     """
     a, b, c = COEFFICIENTS
     wide = matrix.shape[0] <= matrix.shape[1]
-    x = (matrix if wide else matrix.mT).bfloat16()
+    x = (matrix if wide else matrix.mT).float()
     x = x / x.norm().clamp_min(1e-7)
+    gram = x @ x.mT
+    product = one = torch.eye(len(gram), device=gram.device)
     for _ in range(rounds):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        p = a * one + b * gram + c * gram @ gram
+        product, gram = p @ product, p @ gram @ p
+    x = product @ x
     return (x if wide else x.mT).to(matrix.dtype)
 
 
