@@ -44,8 +44,8 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
     """U V^T of a matrix U S V^T, nearly: its singular values come to lie in about [0.7, 1.2], zeros stay zeros.
 
-    Newton-Schulz: s = S / |S| goes through the odd polynomial s p(s^2), p(g) = a + b g + c g^2, in every round. Only the
-    Gram matrix, of the matrix's smaller side, goes through the rounds, and then their product meets the matrix once.
+    Newton-Schulz: s = S / |S| goes through the odd polynomial s p(s^2), p(g) = a + b g + c g^2, in every round. Only
+    the Gram matrix, of the smaller side, goes through the rounds, and then their product meets the matrix once.
     """
     a, b, c = COEFFICIENTS
     wide = matrix.shape[0] <= matrix.shape[1]
