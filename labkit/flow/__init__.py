@@ -10,5 +10,5 @@ from labkit.flow.likelihood import log_likelihood
 from labkit.flow.losses import cfm_loss, draw_times, dsm_loss, eps_loss
 from labkit.flow.mixtures import GaussianMixture, petals, ring
 from labkit.flow.paths import GaussianPath, complete, convert
-from labkit.flow.schedules import Cosine, Linear, Schedule, SquareRoot
+from labkit.flow.schedules import Cosine, Linear, Schedule, SquareRoot, Table, cosine_betas, linear_betas
 from labkit.flow.solvers import adaptive, euler, euler_maruyama, heun, midpoint, rk4, sde_drift, simulate

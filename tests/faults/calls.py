@@ -15,13 +15,14 @@ from torch import nn
 
 from labkit.base import files
 from labkit.data import Labelled, batches, moons
-from labkit.flow import ExactMarginal, GaussianMixture, GaussianPath, cfm_loss, euler, plain, ring
+from labkit.flow import ExactMarginal, GaussianMixture, GaussianPath, Table, cfm_loss, euler, plain, ring
 from labkit.measure import Judge, Quality, Share
 from labkit.nn import MLP, ConvNet, UNet
 from labkit.show import Frame, to_png
 
 ROOMS = ("base", "data", "flow", "nn", "training", "measure", "show", "course")
 PATH = GaussianPath()
+TABLE = Table()
 EXACT = ExactMarginal(PATH, ring(3, std=0.5))
 T, TS = torch.tensor([0.2, 0.5, 0.7, 0.4]), torch.linspace(0, 1, 3)
 Y = torch.tensor([0, 1, 2, 0])
@@ -158,8 +159,15 @@ def _calls():
         "flow.GaussianPath.sample": lambda: {"z": x(), "t": T.clone(), "eps": x(), "generator": generator()},
         "flow.GaussianPath.score": lambda: {"x": x(), "z": x(), "t": T.clone()},
         "flow.GaussianPath.velocity": lambda: {"x": x(), "z": x(), "t": T.clone()},
+        "flow.Linear.at_share": lambda: {"share": T.clone()},
+        "flow.Schedule.at_share": lambda: {"share": T.clone()},
         "flow.Schedule.beta_d_beta": lambda: {"t": T.clone()},
         "flow.SquareRoot.beta_d_beta": lambda: {"t": T.clone()},
+        "flow.Table": lambda: {"betas": torch.linspace(1e-4, 0.02, 1000)},
+        "flow.Table.at_share": lambda: {"share": T.clone()},
+        "flow.Table.beta_d_beta": lambda: {"t": T.clone()},
+        "flow.Table.step_at": lambda: {"t": T.clone()},
+        "flow.Table.times": lambda: {"steps": 4},
         "flow.adaptive": lambda: {"field": field, "x": x(), "ts": TS.clone(), "rtol": 1e-3, "atol": 1e-3},
         "flow.cfm_loss": lambda: loss,
         "flow.classifier_guided": lambda: (
@@ -177,9 +185,10 @@ def _calls():
         "flow.complete": lambda: ({"path": PATH, "x": x(), "t": T.clone(), "velocity": x()}, lambda found: found.z),
         "flow.conditional": lambda: ({"model": mlp(), "y": Y.clone()}, on_field),
         "flow.convert": lambda: (
-            {"model": mlp(), "path": PATH, "given": "eps", "wanted": "z"},
+            {"model": mlp(), "path": PATH, "given": "eps", "wanted": "z", "to": GaussianPath(TABLE)},
             lambda model: model(x(), T, Y),
         ),
+        "flow.cosine_betas": lambda: {"steps": 100},
         "flow.draw_times": lambda: {"path": PATH, "z": x(), "generator": generator()},
         "flow.dsm_loss": lambda: loss | {"weighted": True},
         "flow.eps_loss": lambda: loss,
@@ -192,6 +201,7 @@ def _calls():
         ),
         "flow.heun": lambda: (solver, drawn),
         "flow.limited": lambda: {"lo": 0.2, "hi": 0.8},
+        "flow.linear_betas": lambda: {"steps": 100},
         "flow.log_likelihood": lambda: {
             "field": field,
             "x": x(),
@@ -406,8 +416,10 @@ OWNERS = {
     "flow.ExactMarginal": lambda: EXACT,
     "flow.GaussianMixture": lambda: GaussianMixture(x()[:3], 0.5),
     "flow.GaussianPath": lambda: PATH,
-    "flow.Schedule": lambda: PATH.schedule,
+    "flow.Linear": lambda: PATH.schedule,
+    "flow.Schedule": lambda: importlib.import_module("labkit.flow").Cosine(),
     "flow.SquareRoot": lambda: importlib.import_module("labkit.flow").SquareRoot(),
+    "flow.Table": lambda: TABLE,
     "measure.Judge": judge,
     "nn.Attention": lambda: importlib.import_module("labkit.nn").Attention(8, 2),
     "nn.ConvNet": lambda: judge().model,
