@@ -169,6 +169,10 @@ def _calls():
         "flow.Table.step_at": lambda: {"t": T.clone()},
         "flow.Table.times": lambda: {"steps": 4},
         "flow.adaptive": lambda: {"field": field, "x": x(), "ts": TS.clone(), "rtol": 1e-3, "atol": 1e-3},
+        "flow.ancestral": lambda: (
+            {"field": field, "path": PATH, "given": "velocity", "variance": "large", "generator": generator()},
+            drawn,
+        ),
         "flow.cfm_loss": lambda: loss,
         "flow.classifier_guided": lambda: (
             {
@@ -189,6 +193,10 @@ def _calls():
             lambda model: model(x(), T, Y),
         ),
         "flow.cosine_betas": lambda: {"steps": 100},
+        "flow.ddim": lambda: (
+            {"field": field, "path": PATH, "given": "velocity", "eta": 0.5, "generator": generator()},
+            drawn,
+        ),
         "flow.draw_times": lambda: {"path": PATH, "z": x(), "generator": generator()},
         "flow.dsm_loss": lambda: loss | {"weighted": True},
         "flow.eps_loss": lambda: loss,
@@ -212,6 +220,7 @@ def _calls():
         "flow.midpoint": lambda: (solver, drawn),
         "flow.petals": lambda: {"count": 3, "reach": 1.0, "along": 0.6, "across": 0.3},
         "flow.plain": lambda: {"u_0": x(), "u_y": x(), "w": 2.0, "x": x(), "t": T.clone()},
+        "flow.posterior": lambda: {"path": PATH, "t": T.clone(), "s": T + 0.1},
         "flow.projected": lambda: ({"path": PATH, "eta": 0.5}, lambda rule: rule(x(), x() + 1, 2.0, x(), T)),
         "flow.rescaled": lambda: {"phi": 0.5},
         "flow.ring": lambda: {"count": 3, "radius": 2.0, "std": 0.2},
