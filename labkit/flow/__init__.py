@@ -4,6 +4,7 @@ A new path, solver or guidance rule goes into the file of its kind; none of it k
 that tables and widgets should offer is named in `labkit.measure.sweeps.kinds_of_guidance`, too.
 """
 
+from labkit.flow.bound import kl_weights, variational_bound
 from labkit.flow.ddpm import ancestral, ddim, posterior
 from labkit.flow.exact import EmpiricalMarginal, ExactMarginal, gaussian_loss_floor
 from labkit.flow.guidance import classifier_guided, conditional, guided, limited, plain, projected, rescaled
