@@ -127,8 +127,8 @@ class Table(Schedule):
     that betas[k] is beta_k, and betas[0] = 0. DDPM's alpha_k and beta_k are not the path's: alpha_t is sqrt(abar_k)
     here, and beta_t sqrt(1 - abar_k).
 
-    Between entries log abar is linear: noise comes evenly within a step. abar_T is not 0, its root is the `gap`. Near
-    t=1 the noise falls like a square root, so ODE solvers do better on the linear path, see `convert`.
+    Between entries log abar is linear: noise comes evenly within a step. abar_T is not 0, its root is the `gap`. Within
+    the last step beta_t falls like a square root, so that d_beta_t diverges at t=1.
     Denoising Diffusion Probabilistic Models (2020), eq. 4; Common Diffusion Noise Schedules and Sample Steps are
     Flawed (2023) on the gap.
     """
