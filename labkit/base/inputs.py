@@ -117,7 +117,7 @@ def tensor(*axes: str | int, dtype: torch.dtype | None = None, finite: bool = Fa
 
     def fits(v: Tensor) -> bool:
         right = not axes or len(v.shape) == len(axes)
-        right = right and all(n == axis for n, axis in zip(v.shape, axes, strict=False) if isinstance(axis, int))
+        right = right and all(v.shape[i] == axis for i, axis in enumerate(axes) if isinstance(axis, int))
         return right and not (finite and visible(v) and not v.isfinite().all())
 
     def is_one(v: object) -> bool:

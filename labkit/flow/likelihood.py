@@ -25,9 +25,7 @@ def log_likelihood(
     FFJORD: Free-form Continuous Dynamics for Scalable Reversible Generative Models (2019), section 3.
     """
     x = x.clone() if isinstance(x, Tensor) else x  # of inference mode, it could not be differentiated by
-    ts = check_start(x, ts)
-    if abs(ts[0]) > TIME_TOLERANCE or abs(ts[-1] - 1) > TIME_TOLERANCE:
-        raise ValueError(f"ts must run from 0 to 1 for a likelihood; got {ts[0]:.4g} to {ts[-1]:.4g}")
+    ts = check_whole(x, ts)
     shape, dim = x.shape, x[0].numel()
     if probes:
         signs = torch.stack([randn_like(x, generator).sign().reshape(-1, dim) for _ in range(probes)])
@@ -48,6 +46,14 @@ def log_likelihood(
     state = simulate(rk4(with_divergence), state, ts.flip(0))
     x_0, minus_integral = state[:, :dim], state[:, dim]
     return -0.5 * x_0.square().sum(1) - dim / 2 * math.log(2 * math.pi) + minus_integral
+
+
+def check_whole(x: Tensor, ts: Tensor) -> Tensor:
+    """`check_start`, and the grid must run from 0 to 1."""
+    ts = check_start(x, ts)
+    if abs(ts[0]) > TIME_TOLERANCE or abs(ts[-1] - 1) > TIME_TOLERANCE:
+        raise ValueError(f"ts must run from 0 to 1 for a likelihood; got {ts[0]:.4g} to {ts[-1]:.4g}")
+    return ts
 
 
 def _pull_back(u: Tensor, x: Tensor, e: Tensor) -> Tensor:

@@ -34,7 +34,10 @@ class PathSample(NamedTuple):
 
 
 class GaussianPath:
-    """The path x_t = alpha_t z + beta_t eps of a schedule; ValueError unless that runs from noise to data."""
+    """The path x_t = alpha_t z + beta_t eps of a schedule; ValueError unless that runs from noise to data.
+
+    Only a schedule that states a `gap`, as `Table` does, may leave up to .01 of the data at t=0.
+    """
 
     @takes()
     def __init__(self, schedule: Schedule | None = None) -> None:
@@ -91,12 +94,16 @@ class Prediction:
     def __getattr__(self, name: str) -> Tensor:
         if name not in PREDICTIONS:
             raise AttributeError(f"there is no prediction {name!r}; there are {', '.join(PREDICTIONS)}")
-        value, given = self._found[name], self._found[self._given]
-        if visible(value) and given.isfinite().all() and not value.isfinite().all():
-            where = "where alpha_t or beta_t is 0 or d_beta_t diverges"
-            times = f"t runs from {self._t.min():.4g} to {self._t.max():.4g}. Keep t away from that end"
-            raise ValueError(f"{name} is not determined by {self._given} {where}; {times}")
-        return value
+        return _determined(name, self._found[name], self._given, self._found[self._given], self._t)
+
+
+def _determined(name: str, value: Tensor, given: str, by: Tensor, t: Tensor) -> Tensor:
+    """The prediction `value`, called `name`; ValueError if it is not finite although the one `given` is."""
+    if visible(value) and by.isfinite().all() and not value.isfinite().all():
+        where = "where alpha_t or beta_t is 0 or d_beta_t diverges"
+        times = f"t runs from {t.min():.4g} to {t.max():.4g}. Keep t away from that end"
+        raise ValueError(f"{name} is not determined by {given} {where}; {times}")
+    return value
 
 
 @takes()
@@ -125,11 +132,11 @@ def complete(
 
 
 class Converted(nn.Module):
-    """A model that gives one prediction, as a model that gives another; made by `convert`."""
+    """A model that gives one prediction, as a model that gives another, on its path or another; made by `convert`."""
 
-    def __init__(self, model: Model, path: GaussianPath, given: str, wanted: str) -> None:
+    def __init__(self, model: Model, path: GaussianPath, given: str, wanted: str, to: GaussianPath) -> None:
         super().__init__()
-        self.model, self.path, self.given, self.wanted = model, path, given, wanted
+        self.model, self.path, self.given, self.wanted, self.to = model, path, given, wanted, to
 
     @property
     def null(self) -> Null | None:
@@ -137,14 +144,34 @@ class Converted(nn.Module):
         return own_null(self.model)
 
     def forward(self, x: Tensor, t: Tensor, y: Condition | None = None) -> Tensor:
-        return getattr(complete(self.path, x, t, **{self.given: self.model(x, t, y)}), self.wanted)
+        if self.to is self.path:
+            return getattr(complete(self.path, x, t, **{self.given: self.model(x, t, y)}), self.wanted)
+        check_times(t, x)
+        alpha_t, beta_t, d_alpha_t, d_beta_t = (expand_t(c, x) for c in self.to.schedule(t))
+        at_t = self.path.schedule.at_share((alpha_t / (alpha_t + beta_t)).reshape(t.shape))
+        alpha, beta, *_ = (expand_t(c, x) for c in self.path.schedule(at_t))
+        x = ((alpha + beta) / (alpha_t + beta_t) * x).to(x.dtype)
+        value = self.model(x, at_t, y)
+        at = complete(self.path, x, at_t, **{self.given: value})
+        if self.wanted in ("z", "eps"):
+            return getattr(at, self.wanted)
+        wanted = -at.eps / beta_t if self.wanted == "score" else d_alpha_t * at.z + d_beta_t * at.eps
+        return _determined(self.wanted, wanted, self.given, value, t)
 
 
 @takes(given=text(*PREDICTIONS), wanted=text(*PREDICTIONS))
-def convert(model: Model, path: GaussianPath, given: str, wanted: str = "velocity") -> Model:
+def convert(
+    model: Model, path: GaussianPath, given: str, wanted: str = "velocity", *, to: GaussianPath | None = None
+) -> Model:
     """The model that gives the prediction `wanted` where `model` gives `given`: one of velocity, score, eps, z.
 
-    So a network trained to predict noise goes into a solver as `convert(model, path, "eps")`. Raises ValueError for
-    another name, and, when it is called, at times where `given` does not determine `wanted`.
+    So a network trained to predict noise goes into a solver as `convert(model, path, "eps")`. `to` is the path on which
+    it is asked (default: the model's own, `path`). Points of two paths with the same share alpha_t / (alpha_t + beta_t)
+    of data differ by a factor only, and z and eps are the same there: the model is asked at the time that has this
+    share on its path, about (alpha + beta) / (alpha_t + beta_t) x. Shares that a gap leaves out are asked at its end.
+
+    Raises ValueError for another name, and, when it is called, at times where `given` does not determine `wanted`.
+    Flow Matching Guide and Code (2024), section 4.8.2 on the change of schedule after training.
     """
-    return model if given == wanted else Converted(model, path, given, wanted)
+    to = path if to is None else to
+    return model if given == wanted and to is path else Converted(model, path, given, wanted, to)

@@ -7,4 +7,4 @@ from labkit.training.average import PowerAverage
 from labkit.training.cards import Details, Network, Training, images_seen
 from labkit.training.loop import History, LossFn, fit, steps_within
 from labkit.training.pretrained import load_pretrained, names, save_pretrained
-from labkit.training.recipes import RECIPES, Recipe, classification_loss, flow_loss
+from labkit.training.recipes import RECIPES, Recipe, classification_loss, flow_loss, noisy_classification_loss

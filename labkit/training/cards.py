@@ -8,14 +8,17 @@ from torch import nn
 from labkit.base.files import Card
 from labkit.base.inputs import takes
 from labkit.flow.paths import GaussianPath
-from labkit.flow.schedules import Cosine, Linear, SquareRoot
+from labkit.flow.schedules import Cosine, Linear, SquareRoot, Table
 from labkit.nn.convnet import ConvNet, ResNet
 from labkit.nn.dit import DiT
 from labkit.nn.mlp import MLP
+from labkit.nn.noisy import NoisyClassifier
 from labkit.nn.unet import UNet
 
-ARCHITECTURES = {"ConvNet": ConvNet, "DiT": DiT, "MLP": MLP, "ResNet": ResNet, "UNet": UNet}
-SCHEDULES = {"linear": Linear, "square root": SquareRoot, "cosine": Cosine}
+ARCHITECTURES = {
+    "ConvNet": ConvNet, "DiT": DiT, "MLP": MLP, "NoisyClassifier": NoisyClassifier, "ResNet": ResNet, "UNet": UNet,
+}  # fmt: skip
+SCHEDULES = {"linear": Linear, "square root": SquareRoot, "cosine": Cosine, "ddpm": Table}
 SPELLED = {"kind": "class", "started_from": "started from"}  # keys on a card that are no names in Python
 
 

@@ -8,7 +8,7 @@ from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
 from labkit.base.conditions import Condition, drop_condition, null_of
 from labkit.base.inputs import number, takes, text
-from labkit.flow.losses import cfm_loss, dsm_loss, eps_loss
+from labkit.flow.losses import cfm_loss, draw_times, dsm_loss, eps_loss
 from labkit.flow.paths import GaussianPath
 from labkit.training.cards import Network
 from labkit.training.loop import LossFn
@@ -55,6 +55,21 @@ def flow_loss(path: GaussianPath | None = None, drop: float = 0.1, predicts: str
 def classification_loss(amount: float) -> LossFn:
     """The loss of a classifier of images that are moved a little, see `jitter`."""
     return lambda model, z, y: cross_entropy(model(jitter(z, amount)), y)
+
+
+@takes()
+def noisy_classification_loss(path: GaussianPath | None = None) -> LossFn:
+    """The loss of a classifier (x, t) -> logits of noisy points x_t of `path` (default: the linear one), for `fit`.
+
+    Mean of -log p_t(y | x_t), t drawn as in `cfm_loss`; its minimiser is the truth, which near t=0 is only p(y).
+    """
+    path = GaussianPath() if path is None else path
+
+    def loss_fn(model: nn.Module, z: Tensor, y: Tensor) -> Tensor:
+        t = draw_times(path, z)
+        return cross_entropy(model(path.sample(z, t).x_t, t), y)
+
+    return loss_fn
 
 
 def jitter(z: Tensor, amount: float) -> Tensor:

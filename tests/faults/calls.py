@@ -15,13 +15,14 @@ from torch import nn
 
 from labkit.base import files
 from labkit.data import Labelled, batches, moons
-from labkit.flow import ExactMarginal, GaussianMixture, GaussianPath, cfm_loss, euler, plain, ring
+from labkit.flow import ExactMarginal, GaussianMixture, GaussianPath, Table, cfm_loss, euler, plain, ring
 from labkit.measure import Judge, Quality, Share
 from labkit.nn import MLP, ConvNet, UNet
 from labkit.show import Frame, to_png
 
 ROOMS = ("base", "data", "flow", "nn", "training", "measure", "show", "course")
 PATH = GaussianPath()
+TABLE = Table()
 EXACT = ExactMarginal(PATH, ring(3, std=0.5))
 T, TS = torch.tensor([0.2, 0.5, 0.7, 0.4]), torch.linspace(0, 1, 3)
 Y = torch.tensor([0, 1, 2, 0])
@@ -158,9 +159,20 @@ def _calls():
         "flow.GaussianPath.sample": lambda: {"z": x(), "t": T.clone(), "eps": x(), "generator": generator()},
         "flow.GaussianPath.score": lambda: {"x": x(), "z": x(), "t": T.clone()},
         "flow.GaussianPath.velocity": lambda: {"x": x(), "z": x(), "t": T.clone()},
+        "flow.Linear.at_share": lambda: {"share": T.clone()},
+        "flow.Schedule.at_share": lambda: {"share": T.clone()},
         "flow.Schedule.beta_d_beta": lambda: {"t": T.clone()},
         "flow.SquareRoot.beta_d_beta": lambda: {"t": T.clone()},
+        "flow.Table": lambda: {"betas": torch.linspace(1e-4, 0.02, 1000)},
+        "flow.Table.at_share": lambda: {"share": T.clone()},
+        "flow.Table.beta_d_beta": lambda: {"t": T.clone()},
+        "flow.Table.step_at": lambda: {"t": T.clone()},
+        "flow.Table.times": lambda: {"steps": 4},
         "flow.adaptive": lambda: {"field": field, "x": x(), "ts": TS.clone(), "rtol": 1e-3, "atol": 1e-3},
+        "flow.ancestral": lambda: (
+            {"field": field, "path": PATH, "given": "velocity", "variance": "large", "generator": generator()},
+            drawn,
+        ),
         "flow.cfm_loss": lambda: loss,
         "flow.classifier_guided": lambda: (
             {
@@ -177,8 +189,13 @@ def _calls():
         "flow.complete": lambda: ({"path": PATH, "x": x(), "t": T.clone(), "velocity": x()}, lambda found: found.z),
         "flow.conditional": lambda: ({"model": mlp(), "y": Y.clone()}, on_field),
         "flow.convert": lambda: (
-            {"model": mlp(), "path": PATH, "given": "eps", "wanted": "z"},
+            {"model": mlp(), "path": PATH, "given": "eps", "wanted": "z", "to": GaussianPath(TABLE)},
             lambda model: model(x(), T, Y),
+        ),
+        "flow.cosine_betas": lambda: {"steps": 100},
+        "flow.ddim": lambda: (
+            {"field": field, "path": PATH, "given": "velocity", "eta": 0.5, "generator": generator()},
+            drawn,
         ),
         "flow.draw_times": lambda: {"path": PATH, "z": x(), "generator": generator()},
         "flow.dsm_loss": lambda: loss | {"weighted": True},
@@ -191,7 +208,9 @@ def _calls():
             on_field,
         ),
         "flow.heun": lambda: (solver, drawn),
+        "flow.kl_weights": lambda: {"path": PATH, "ts": TS.clone(), "variance": "large"},
         "flow.limited": lambda: {"lo": 0.2, "hi": 0.8},
+        "flow.linear_betas": lambda: {"steps": 100},
         "flow.log_likelihood": lambda: {
             "field": field,
             "x": x(),
@@ -202,12 +221,24 @@ def _calls():
         "flow.midpoint": lambda: (solver, drawn),
         "flow.petals": lambda: {"count": 3, "reach": 1.0, "along": 0.6, "across": 0.3},
         "flow.plain": lambda: {"u_0": x(), "u_y": x(), "w": 2.0, "x": x(), "t": T.clone()},
+        "flow.posterior": lambda: {"path": PATH, "t": T.clone(), "s": T + 0.1},
         "flow.projected": lambda: ({"path": PATH, "eta": 0.5}, lambda rule: rule(x(), x() + 1, 2.0, x(), T)),
         "flow.rescaled": lambda: {"phi": 0.5},
         "flow.ring": lambda: {"count": 3, "radius": 2.0, "std": 0.2},
         "flow.rk4": lambda: (solver, drawn),
         "flow.sde_drift": lambda: ({"velocity": field, "score": EXACT.score, "sigma": 0.5}, on_field),
         "flow.simulate": lambda: {"step": euler(field), "x": x(), "ts": TS.clone(), "keep": True},
+        "flow.variational_bound": lambda: {
+            "field": field,
+            "path": PATH,
+            "given": "velocity",
+            "z": x().sign(),
+            "ts": TS.clone(),
+            "variance": "large",
+            "levels": 2,
+            "eps": x(),
+            "generator": generator(),
+        },
         "nn.Attention": lambda: {"width": 8, "heads": 2},
         "nn.Attention.split": lambda: {"x": torch.rand(2, 4, 8)},
         "nn.ConvNet": lambda: {"channels": 1, "num_classes": 3, "widths": (4,), "dim": 8, "size": 8, "dropout": 0.1},
@@ -225,6 +256,14 @@ def _calls():
         "nn.DiT.attention_weights": lambda: {"x": pictures, "t": times, "y": labels, "block": 0},
         "nn.DiT.initialize_weights": lambda: {},
         "nn.MLP": lambda: {"dim": 2, "num_classes": 3, "width": 8, "depth": 1},
+        "nn.NoisyClassifier": lambda: {
+            "channels": 1,
+            "num_classes": 3,
+            "size": 8,
+            "widths": (8,),
+            "patch": 2,
+            "emb_dim": 8,
+        },
         "nn.ResNet": lambda: {"channels": 1, "num_classes": 3, "widths": (8,)},
         "nn.ResNet.features": lambda: {"x": pictures},
         "nn.ResidualBlock": lambda: {"channels_in": 8, "channels_out": 8, "emb_dim": 8},
@@ -258,6 +297,10 @@ def _calls():
         "training.images_seen": lambda: {"card": files.read_card(files.FOLDER / "mnist-unet.safetensors")},
         "training.load_pretrained": lambda: {"name": "mnist-judge", "device": "cpu"},
         "training.names": lambda: {},
+        "training.noisy_classification_loss": lambda: (
+            {"path": PATH},
+            lambda loss_fn: loss_fn(EXACT.class_logits, x(), Y),
+        ),
         "training.save_pretrained": lambda: {"name": "mine", "network": mlp(), "card": card()},
         "training.steps_within": lambda: {"seconds": 1.0, "train": lambda n: fitted(n), "share": 0.05, "few": 2},
         "measure.Judge": lambda: {"model": judge().model, "real": labelled_images(), "chunk": 4},
@@ -406,8 +449,10 @@ OWNERS = {
     "flow.ExactMarginal": lambda: EXACT,
     "flow.GaussianMixture": lambda: GaussianMixture(x()[:3], 0.5),
     "flow.GaussianPath": lambda: PATH,
-    "flow.Schedule": lambda: PATH.schedule,
+    "flow.Linear": lambda: PATH.schedule,
+    "flow.Schedule": lambda: importlib.import_module("labkit.flow").Cosine(),
     "flow.SquareRoot": lambda: importlib.import_module("labkit.flow").SquareRoot(),
+    "flow.Table": lambda: TABLE,
     "measure.Judge": judge,
     "nn.Attention": lambda: importlib.import_module("labkit.nn").Attention(8, 2),
     "nn.ConvNet": lambda: judge().model,

@@ -25,7 +25,8 @@ OBSCURE = 0.03  # of all calls, at most, may end in an error of torch, numpy or 
 SHAPES = "no rows|other rows|one axis (more|less)"
 ANY_SHAPE = (
     r"base\.(drop_condition y|randn_like x)|data\.(to_float images|to_uint8 x)|measure\.(Judge\.read|clipped) x|"
-    r"flow\.(GaussianMixture\.(log_prob|score) x|\w+\.beta_d_beta t|(adaptive|simulate) (x|ts)|log_likelihood x)|"
+    r"flow\.(GaussianMixture\.(log_prob|score) x|(adaptive|simulate) (x|ts)|log_likelihood x)|"
+    r"flow\.\w+\.(beta_d_beta t|at_share share|step_at t)|"
     r"flow\.draw_times z|nn\.(Attention\.split x|\w+\.features x|patchify x|unpatchify tokens)|measure\.sliced_w2 [xy]|"
     r"show\.(guided_cloud x|reach clouds|routes way)"
 )
@@ -38,6 +39,7 @@ ACCEPTED = {  # "function argument: what is wrong" -> why it may be
     r"((base|data|flow|nn)\..*|measure\.clipped x): NaN": (
         "comes out as NaN, and is refused where samples are measured, drawn or trained with"
     ),
+    r"flow\.Table betas: other rows": "a table of another length",
     r"base\.each ys: .*": "conditions of any kind",
     r"base\.drop_condition y: (negative|large)": "the network that is told them looks at the values of labels",
     r"flow\.conditional y: None": "a model that is told nothing",

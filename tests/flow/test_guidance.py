@@ -21,7 +21,7 @@ from labkit.flow.guidance import (
 )
 from labkit.flow.mixtures import GaussianMixture
 from labkit.flow.paths import GaussianPath
-from labkit.flow.schedules import Cosine, Linear, SquareRoot
+from labkit.flow.schedules import Cosine, Linear, SquareRoot, Table
 from labkit.flow.solvers import euler_maruyama, rk4, sde_drift, simulate
 from labkit.measure.metrics import sliced_w2
 from labkit.nn.mlp import MLP
@@ -326,7 +326,7 @@ def test_a_batch_of_another_length_than_the_condition_is_refused(w, options):
 # By a classifier
 
 
-@pytest.mark.parametrize("schedule", [Linear(), SquareRoot(), Cosine()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("schedule", [Linear(), SquareRoot(), Cosine(), Table()], ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("w", [0.0, 1.0, 4.0])
 def test_guidance_by_the_exact_classifier_equals_classifier_free_guidance(schedule, w):
     exact = clusters(schedule)

@@ -11,9 +11,9 @@ from labkit.flow.exact import ExactMarginal, gaussian_loss_floor
 from labkit.flow.losses import cfm_loss, draw_times, dsm_loss, eps_loss
 from labkit.flow.mixtures import GaussianMixture, ring
 from labkit.flow.paths import GaussianPath, complete
-from labkit.flow.schedules import Cosine, Linear, SquareRoot
+from labkit.flow.schedules import Cosine, Linear, SquareRoot, Table
 
-SCHEDULES = [Linear(), SquareRoot(), Cosine()]
+SCHEDULES = [Linear(), SquareRoot(), Cosine(), Table()]
 by_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
 
 

@@ -11,12 +11,13 @@ from labkit.flow.exact import ExactMarginal
 from labkit.flow.guidance import guided
 from labkit.flow.mixtures import GaussianMixture, ring
 from labkit.flow.paths import PREDICTIONS, GaussianPath, complete, convert
-from labkit.flow.schedules import Coefficients, Cosine, Linear, Schedule, SquareRoot
-from labkit.flow.solvers import heun, rk4, simulate
+from labkit.flow.schedules import Coefficients, Cosine, Linear, Schedule, SquareRoot, Table, linear_betas
+from labkit.flow.solvers import euler, heun, rk4, simulate
 from labkit.nn.mlp import MLP
 
 NAMES = ("z", "eps", "velocity", "score")
-by_schedule = pytest.mark.parametrize("schedule", [Linear(), SquareRoot(), Cosine()], ids=lambda s: type(s).__name__)
+SCHEDULES = [Linear(), SquareRoot(), Cosine(), Table()]
+by_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
 
 
 def draw(n=50, low=0.02, high=0.98):
@@ -43,7 +44,7 @@ def test_the_conditional_velocity_along_the_path_is_v_t(schedule):
     torch.testing.assert_close(path.velocity(x_t, z, t), v_t, rtol=1e-10, atol=1e-10)
 
 
-@by_schedule
+@pytest.mark.parametrize("schedule", SCHEDULES[:3], ids=lambda s: type(s).__name__)  # a table is not smooth
 def test_the_conditional_velocity_carries_noise_to_x_t(schedule):
     z, eps, _ = draw(n=5)
     path = GaussianPath(schedule)
@@ -211,6 +212,14 @@ def test_a_schedule_that_keeps_noise_at_the_end_is_no_path():
         GaussianPath(Noisy())
 
 
+def test_a_table_is_a_path_that_starts_with_a_little_of_the_data_and_one_cut_short_is_none():
+    z, eps, _ = draw(n=5)
+    x_0 = GaussianPath(Table()).sample(z, torch.zeros(5, dtype=torch.float64), eps).x_t
+    torch.testing.assert_close(x_0, 0.0063528 * z + (1 - 0.0063528**2) ** 0.5 * eps, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match=r"schedule must leave at most 0\.01 of the data in its noise; Table leaves"):
+        GaussianPath(Table(linear_betas(100)[:60]))
+
+
 # Models of one prediction as models of another
 
 
@@ -244,6 +253,61 @@ def test_a_converted_exact_model_is_the_exact_model_of_the_other_prediction(sche
     model = convert(models(exact)[given], exact.path, given, wanted)
     for condition in (y, None):
         torch.testing.assert_close(model(x, t, condition), models(exact)[wanted](x, t, condition), rtol=1e-8, atol=1e-8)
+
+
+by_other = pytest.mark.parametrize("other", SCHEDULES, ids=lambda s: f"to {type(s).__name__}")
+
+
+@by_schedule
+@by_other
+@pytest.mark.parametrize("given", PREDICTIONS)
+def test_an_exact_model_carried_to_another_path_is_the_exact_model_there(schedule, other, given):
+    here, (there, x, t, y) = crowd(schedule)[0], crowd(other)
+    for wanted in PREDICTIONS:
+        model = convert(models(here)[given], here.path, given, wanted, to=there.path)
+        for condition in (y, None):
+            expected = models(there)[wanted](x, t, condition)
+            torch.testing.assert_close(model(x, t, condition), expected, rtol=1e-6, atol=1e-6)
+
+
+@by_other
+@pytest.mark.parametrize(("given", "through"), [("eps", "velocity"), ("velocity", "eps"), ("z", "score")])
+def test_a_network_carried_to_another_path_and_back_is_the_network(other, given, through):
+    network, here, there = MLP(2, 3).double(), GaussianPath(Table()), GaussianPath(other)
+    x, t = torch.randn(30, 2).double(), torch.linspace(0.02, 0.98, 30).double()
+    back = convert(convert(network, here, given, through, to=there), there, through, given, to=here)
+    torch.testing.assert_close(back(x, t, torch.arange(30) % 4), network(x, t, torch.arange(30) % 4))
+    assert back.null == 3
+
+
+def test_a_model_of_a_table_is_asked_on_the_linear_path_at_its_nearest_end_and_all_is_finite():
+    asked, table = [], Table()
+
+    def eps(x, t, y=None):
+        asked.append(t)
+        return x / 2
+
+    field = convert(eps, GaussianPath(table), "eps", to=GaussianPath())
+    least = table.gap / (table.gap + (1 - table.gap**2) ** 0.5)
+    t = torch.tensor([0.0, least / 2, least, 0.5, 0.995, 1.0], dtype=torch.float64)
+    value = field(torch.ones(6, 2, dtype=torch.float64), t)
+    assert value.isfinite().all() and asked[0][:3].max() < 1e-12 and asked[0][-1] == 1
+    assert (asked[0].diff() >= -1e-12).all() and 1 - asked[0][4] < 1 / table.steps  # beyond the first entry
+    with pytest.raises(ValueError, match=r"velocity is not determined by eps where .*; t runs from 1 to 1"):
+        convert(eps, GaussianPath(), "eps", to=GaussianPath(SquareRoot()))(torch.ones(1, 2), torch.ones(1))
+
+
+def test_sampling_a_tables_model_on_the_linear_path_is_sampling_its_own():
+    """Both flows end in the same sample, up to the discretisation of each."""
+    exact, *_ = crowd(Table())
+    x_0 = torch.randn(30, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    alpha, beta, *_ = (c.item() for c in exact.path.schedule(torch.zeros(1, dtype=torch.float64)))
+    field = convert(models(exact)["eps"], exact.path, "eps", to=GaussianPath())
+    ts = torch.linspace(alpha / (alpha + beta), 1, 201, dtype=torch.float64)
+    found = simulate(heun(field), x_0 / (alpha + beta), ts)
+    # On its own path the noise falls like a square root: many small steps of Euler stop just before the end.
+    own = simulate(euler(exact.velocity), x_0, torch.linspace(0, 1, 20_001, dtype=torch.float64))
+    torch.testing.assert_close(found, own, rtol=0, atol=0.02)
 
 
 def test_a_converted_model_gives_velocity_unless_told_otherwise_and_is_the_model_itself_where_nothing_changes():
@@ -297,10 +361,12 @@ def test_a_conversion_refuses_at_once_a_name_and_when_called_a_time_that_do_not_
         convert(lambda x, t, y: x[:, :1], GaussianPath(), "eps")(x, torch.full((4,), 0.5))
 
 
-def test_a_converted_network_can_be_captured_and_transformed():
+@pytest.mark.parametrize("to", [None, GaussianPath(Table())], ids=["here", "on a table"])
+def test_a_converted_network_can_be_captured_and_transformed(to):
     torch.manual_seed(0)
-    model = convert(MLP(2, 3, width=8), GaussianPath(), "eps").double()
-    x, t, y = torch.randn(4, 2).double(), torch.linspace(0.1, 0.9, 4).double(), torch.tensor([0, 1, 2, 3])
+    model = convert(MLP(2, 3, width=8), GaussianPath(), "eps", to=to).double()
+    t = torch.linspace(0.1003, 0.9003, 4).double()  # between the entries of the table, where it bends
+    x, y = torch.randn(4, 2).double(), torch.tensor([0, 1, 2, 3])
     expected = model(x, t, y)
     one_by_one = torch.func.vmap(lambda x, t, y: model(x[None], t[None], y[None])[0])(x, t, y)
     torch.testing.assert_close(one_by_one, expected)

@@ -65,7 +65,7 @@ def test_a_network_builds_itself_and_knows_its_path():
     assert network == NETWORK and isinstance(network.build(), MLP) and network.build().dim == 2
     t = torch.rand(5)
     assert torch.equal(network.gaussian_path().schedule(t).alpha_t, Cosine()(t).alpha_t)
-    with pytest.raises(ValueError, match="path must be one of linear, square root, cosine; got None"):
+    with pytest.raises(ValueError, match="path must be one of linear, square root, cosine, ddpm; got None"):
         Network("MLP", {}).gaussian_path()
     for kind, arguments in (("Transformer", {}), ("MLP", {"colour": 3})):
         with pytest.raises(ValueError, match=f"no network can be built of '{kind}'"):

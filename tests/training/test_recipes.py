@@ -9,10 +9,20 @@ from torch import nn
 from torch.nn.functional import one_hot
 
 from labkit.data.images import mnist32, to_float
+from labkit.flow.exact import ExactMarginal
+from labkit.flow.mixtures import ring
 from labkit.flow.paths import GaussianPath, complete
+from labkit.flow.schedules import Cosine, Table
 from labkit.training.cards import Details, Network
 from labkit.training.pretrained import load_network
-from labkit.training.recipes import RECIPES, Recipe, classification_loss, flow_loss, jitter
+from labkit.training.recipes import (
+    RECIPES,
+    Recipe,
+    classification_loss,
+    flow_loss,
+    jitter,
+    noisy_classification_loss,
+)
 
 PATH = GaussianPath()
 genuine = functools.cache(mnist32)
@@ -75,6 +85,27 @@ def test_a_recipe_trains_generators_on_its_path_and_classifiers_by_cross_entropy
     assert recipe().loss_fn()(lambda x: torch.zeros(64, 10), torch.zeros(64, 1, 8, 8), y).item() == pytest.approx(
         math.log(10)
     )
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), Table()], ids=["cosine", "table"])
+def test_the_perfect_classifier_of_noisy_points_has_the_least_loss_of_its_path_and_less_than_one_of_another(schedule):
+    exact, other = (ExactMarginal(GaussianPath(s), ring(4, std=0.5)) for s in (schedule, None))
+    z, y = exact.mixture.sample(20_000, torch.Generator().manual_seed(0))
+
+    def loss(logits, path=exact.path):
+        torch.manual_seed(0)  # the same times and noise for all
+        return noisy_classification_loss(path)(logits, z, y).item()
+
+    least = loss(exact.class_logits)
+    for wrong in (
+        other.class_logits,
+        lambda x, t: 1.3 * exact.class_logits(x, t),
+        lambda x, t: 0 * x.new_ones(20_000, 4),
+    ):
+        assert loss(wrong) > least + 1e-3
+    assert loss(lambda x, t: 0 * x.new_ones(20_000, 4)) == pytest.approx(math.log(4))
+    torch.manual_seed(0)
+    assert noisy_classification_loss()(other.class_logits, z, y).item() < loss(exact.class_logits, other.path)
 
 
 class Same(nn.Module):
