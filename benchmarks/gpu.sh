@@ -36,8 +36,8 @@ steps() { # shellcheck disable=SC2046
 compile() { # shellcheck disable=SC2046
   "$python" benchmarks/step_time.py --compile --batches $(say 512 4) --seconds "$(say 2 0.05)" --json "$work/json/compile.json"
 }
-screen() {
-  "$python" benchmarks/screen.py wide-512-muon wide-512 small-512 --seconds "$(say 20 1)" --samples "$(say 10000 10)" --json "$work/json/screen.json"
+screen() { # shellcheck disable=SC2046
+  "$python" benchmarks/screen.py $(say "wide-512-muon wide-512 small-512" cpu-muon-28) --seconds "$(say 20 1)" --samples "$(say 10000 10)" --json "$work/json/screen.json"
 }
 train() { # NAME LR
   if [ -n "$tiny" ]; then
