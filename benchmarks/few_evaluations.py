@@ -10,9 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-import torch
 from guidance_table import fast_drawing
-from torch import Tensor
 
 from labkit.base import device, machine, seeded_noise
 from labkit.data import balanced_labels
@@ -42,10 +40,6 @@ def main() -> None:
     y, noise, (fast, precision) = balanced_labels(n, model.null), seeded_noise(n, 1, 32, 32), fast_drawing(on)
     run = {"machine": machine(on), "precision": precision, "weights": weights.sha256, "n": n, "rows": []}
 
-    def figures(x: Tensor, tight: Tensor) -> dict[str, float]:
-        apart = (x - tight).square().mean().sqrt().item()
-        return {"frechet": judge.measure(x, y).frechet, "root mean square to tight": apart}
-
     for w, counts in EVALUATIONS.items():
         tight = draw(model, noise, y, w, steps=TIGHT, step=midpoint, **fast)
         goal = judge.measure(tight, y).frechet
@@ -55,9 +49,9 @@ def main() -> None:
             for count in (count for count in counts if count % cost == 0):
                 for shift in asked.shift or SHIFTS:
                     x = draw(model, noise, y, w, steps=shifted(count // cost, shift), step=step, **fast)
+                    found, apart = judge.measure(x, y).frechet, (x - tight).square().mean().sqrt().item()
                     row = {"method": method, "w": w, "evaluations": count, "shift": shift, "tight": goal}
-                    run["rows"].append(row | figures(x, tight))
-                    found, apart = run["rows"][-1]["frechet"], run["rows"][-1]["root mean square to tight"]
+                    run["rows"].append(row | {"frechet": found, "root mean square to tight": apart})
                     print(f"w={w:g}, {method}, {count} evaluations, shift {shift:g}: Frechet distance {found:.3f} "
                           f"({found - goal:+.3f}), pictures {apart:.4f} from tight ones", flush=True)  # fmt: skip
                     if asked.json:
@@ -65,5 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    torch.set_grad_enabled(False)
     main()
